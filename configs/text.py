@@ -1,0 +1,45 @@
+"""A layer-norm HyperLSTM on any text; by default on source code at hand.
+
+python -m hyperjax.main --config=configs/text.py --workdir=runs/text
+python -m hyperjax.main --config=configs/text.py --workdir=runs/mine \
+      --config.data.path=FILE_OR_FOLDER
+"""
+
+from hyperjax.config import language_model_config, parse_argument
+
+
+def get_config(argument: str = ''):
+  row, _ = parse_argument(
+    argument, ['ln_hyper_lstm', 'hyper_lstm', 'ln_lstm', 'lstm']
+  )
+  config = language_model_config()
+  config.data.update(
+    {
+      'name': 'text',
+      'path': '',  # empty: the Python standard library's source
+      'batch_size': 16,
+      'sequence_length': 64,
+    }
+  )
+  config.model.update(
+    {
+      'cell': row,
+      'hidden_size': 256,
+      'hyper_size': 64,
+      'z_size': 8,
+    }
+  )
+  config.optimizer.learning_rate = 3e-3
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_steps = 100
+  config.train.update(
+    {
+      'num_steps': 4_000,
+      'eval_every': 1_000,
+      'checkpoint_every': 500,
+      'log_every': 50,
+    }
+  )
+  config.eval.num_streams = config.eval.quick_streams = 64
+  config.sample.prompt = 'def '
+  return config

@@ -1,0 +1,209 @@
+"""The fields that every run has, arguments of config files, and checks."""
+
+import math
+import os
+import runpy
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hyperjax.errors import UserError, did_you_mean
+
+
+def base_config() -> ConfigDict:
+  """What all runs share; a config file adds `data`, `model` and the rest."""
+  return ConfigDict(
+    {
+      'seed': 0,
+      'task': {'name': ''},
+      'data': {'name': '', 'batch_size': 128},
+      'model': {'name': ''},
+      'optimizer': {
+        'name': 'adam',  # adam, adamw, sgd
+        'learning_rate': 1e-3,
+        'schedule': 'constant',  # constant, linear, cosine: the latter two to 0
+        'warmup_steps': 0,
+        'clip_norm': 1.0,  # of the global norm; 0 for none
+        'clip_value': 0.0,  # of each element; 0 for none
+        'weight_decay': 0.0,  # adamw alone
+      },
+      'train': {
+        'num_steps': 10_000,
+        'eval_every': 1_000,
+        'checkpoint_every': 1_000,
+        'log_every': 100,
+        'steps_per_dispatch': 100,  # at the most; only as many as take a moment
+      },
+      'eval': {
+        'num_streams': 1,  # rows side by side in the reported evaluation
+        'quick_streams': 128,  # the same in evaluations during training
+        'split': 'test',  # of --mode=evaluate
+        'step': 0,  # a checkpoint's step; 0 is the best one on validation
+        'implausible_below': 0.0,  # a lower test result is refused
+      },
+      'sample': {'seed': 0},
+    }
+  )
+
+
+def language_model_config() -> ConfigDict:
+  """`base_config` with the fields of `tasks/language_model.py`."""
+  config = base_config()
+  config.task.name = 'language_model'
+  config.data.update({'sequence_length': 100, 'vocab_size': 256})
+  config.model.update(
+    {
+      'name': 'char_lm',
+      'cell': 'lstm',  # lstm, ln_lstm, hyper_lstm, ln_hyper_lstm
+      'hidden_size': 1000,
+      'num_layers': 1,
+      'hyper_size': 128,  # read by hyper cells alone
+      'z_size': 4,  # N_z; read by hyper cells alone
+      'recurrent_keep_prob': 1.0,
+      'input_keep_prob': 1.0,
+      'output_keep_prob': 1.0,
+    }
+  )
+  config.sample.update(
+    {
+      'prompt': '\n',
+      'length': 500,
+      'temperature': 1.0,  # 0 takes the most probable symbol each time
+      'top_k': 0,  # 0 draws from all symbols
+    }
+  )
+  return config
+
+
+def parse_argument(
+  argument: str, rows: Iterable[str], options: Iterable[str] = ()
+) -> tuple[str, set[str]]:
+  """Parses what follows the colon: `--config=configs/ptb.py:ROW,option`.
+
+  Args:
+    argument: the text after the colon; may be empty.
+    rows: names of the file's variants; the first is the default.
+    options: words that may follow, or stand without a row.
+
+  Returns:
+    The row, and the set of options that were named.
+  """
+  rows, options = list(rows), list(options)
+  row, chosen = None, set()
+  for word in filter(None, argument.split(',')):
+    if word in options:
+      chosen.add(word)
+    elif word in rows and row is None:
+      row = word
+    elif word in rows:
+      raise UserError(f"--config: two rows, '{row}' and '{word}'; give one")
+    else:
+      raise UserError(
+        f"--config: no row or option '{word}'"
+        f'{did_you_mean(word, rows + options)}'
+      )
+  return row or rows[0], chosen
+
+
+def find_spec(argv: Sequence[str]) -> str | None:
+  """The value of `--config` in a command line, or None."""
+  for place, word in enumerate(argv):
+    flag, equals, value = word.partition('=')
+    if flag in ('--config', '-config'):
+      if equals:
+        return value
+      return argv[place + 1] if place + 1 < len(argv) else None
+  return None
+
+
+def load(spec: str) -> ConfigDict:
+  """Calls `get_config` of a config file.
+
+  Args:
+    spec: FILE.py or FILE.py:ARGUMENT.
+
+  Raises:
+    UserError: there is no such file, or it does not give a config.
+  """
+  path, colon, argument = spec.partition(':')
+  if not os.path.isfile(path):
+    folder = os.path.dirname(path) or '.'
+    files = os.listdir(folder) if os.path.isdir(folder) else []
+    known = [os.path.join(folder, f) for f in files if f.endswith('.py')]
+    raise UserError(f"--config: no file '{path}'{did_you_mean(path, known)}")
+  try:
+    get_config = runpy.run_path(path)['get_config']
+    config = get_config(argument) if colon else get_config()
+  except UserError:
+    raise
+  except Exception as error:  # whatever the user's file raises
+    reason = f'{type(error).__name__}: {error}'.split('\n')[0]
+    raise UserError(f'{path}: can not be loaded: {reason}') from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f'{path}: get_config does not return a ConfigDict')
+  return config
+
+
+def check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:
+  """Raises `UserError` at the first `--config.FIELD` that does not exist."""
+  known = [f'config.{path}' for path, _ in flatten(config)]
+  for word in argv:
+    field = word.lstrip('-').partition('=')[0]
+    if word.startswith('-') and field.startswith('config.'):
+      sections = tuple(path for path in known if path.startswith(f'{field}.'))
+      if sections:
+        raise UserError(f'{field} is a section; set its fields')
+      if field not in known:
+        raise UserError(f'no field {field}{did_you_mean(field, known)}')
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks the values that have a range, by the names of their fields.
+
+  Raises:
+    UserError: names the first field that is out of its range.
+  """
+  for path, value in flatten(config):
+    name = path.rsplit('.', 1)[-1]
+    rule = _rule(name)
+    if rule and isinstance(value, (int, float)):
+      holds, words = rule
+      if not (math.isfinite(value) and holds(value)):
+        raise UserError(f'config.{path} is {value}; it must be {words}')
+
+
+def _rule(name):
+  """(predicate, words) for a field's name, or None."""
+  if name.endswith(('_size', '_length', '_every', '_streams', '_dispatch')):
+    return lambda x: x >= 1, 'at least 1'
+  if name == 'length' or name in ('num_steps', 'num_layers'):
+    return lambda x: x >= 1, 'at least 1'
+  if name.endswith('keep_prob'):
+    return lambda x: 0 < x <= 1, 'above 0 and at most 1'
+  if name == 'learning_rate':
+    return lambda x: x > 0, 'above 0'
+  if name == 'seed':
+    return lambda x: 0 <= x < 2**32, 'from 0 to 4294967295'
+  nonnegative = {
+    'warmup_steps',
+    'clip_norm',
+    'clip_value',
+    'weight_decay',
+    'step',
+    'temperature',
+    'top_k',
+  }
+  if name in nonnegative:
+    return lambda x: x >= 0, 'at least 0'
+  return None
+
+
+def flatten(config: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields (dotted path, value) for every field."""
+  for key in sorted(config):
+    value = config[key]
+    if isinstance(value, (ConfigDict, dict)):
+      yield from flatten(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value

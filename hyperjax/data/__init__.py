@@ -1,0 +1,1 @@
+"""Data sources; `config.data.name` is the file's name."""

@@ -1,0 +1,21 @@
+"""Errors that a user can mend: one line, which `main` prints as it is."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """A bad value, file or state of a workdir.
+
+  The message is one line: it names the field or the file, says what is wrong
+  with it, and what to do.
+  """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """Returns `; did you mean 'x'?` with the nearest known name, or all names."""
+  known = sorted(known)
+  near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+  if near:
+    return f"; did you mean '{near[0]}'?"
+  return f'; known: {", ".join(known)}' if known else ''

@@ -1,0 +1,1 @@
+"""What trained models reach, and what simple ones do."""

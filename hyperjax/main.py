@@ -1,0 +1,79 @@
+"""The command line; README.md shows its use."""
+
+import json
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from hyperjax import config as configs
+from hyperjax import run
+from hyperjax.errors import UserError
+from hyperjax.training.loop import SignalledError
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'Config file, as FILE.py or FILE.py:ARGUMENT.'
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+_MODE = flags.DEFINE_enum(
+  'mode', 'train', ['train', 'describe', 'evaluate', 'sample'], 'What to do.'
+)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Absl's flag parser, with one-line errors for what `--config` may hold.
+
+  ml_collections alone answers an unknown field with a traceback, and a
+  missing file with an object that fails when it is read.
+  """
+  spec = configs.find_spec(argv)
+  if spec is not None:
+    # Tasks, models and cells of the user's may stand beside their config.
+    sys.path.append(os.path.dirname(os.path.abspath(spec.split(':')[0])))
+    configs.check_overrides(configs.load(spec), argv)
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    raise UserError(str(error).split('\n')[0]) from error
+
+
+def main(argv: Sequence[str]) -> None:
+  """Does what `--mode` says."""
+  if argv[1:]:
+    raise UserError(f"'{argv[1]}' is not a flag; flags begin with --")
+  config = _CONFIG.value
+  if config is None:
+    raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
+  if _MODE.value == 'describe':
+    print(run.describe(config))
+    return
+  if not _WORKDIR.value:
+    raise UserError('--workdir is missing: give the folder of the run')
+  workdir = pathlib.Path(_WORKDIR.value).expanduser()
+  if _MODE.value == 'train':
+    print(run.summary(run.train(config, workdir)))
+  elif _MODE.value == 'evaluate':
+    print(json.dumps(run.evaluate(config, workdir), indent=2))
+  else:
+    print(run.sample(config, workdir))
+
+
+def cli() -> None:
+  """Entry point: a `UserError` is one line and exit code 2."""
+  absl_logging.set_verbosity(absl_logging.WARNING)
+  logging.getLogger('hyperjax').setLevel(logging.INFO)
+  try:
+    app.run(main, flags_parser=parse)
+  except UserError as error:
+    sys.exit(f'error: {error}')
+  except SignalledError as error:
+    sys.exit(128 + error.signum)
+
+
+if __name__ == '__main__':
+  cli()

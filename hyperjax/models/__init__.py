@@ -1,0 +1,1 @@
+"""Whole networks; `config.model.name` is the file's name."""

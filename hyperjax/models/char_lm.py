@@ -1,0 +1,126 @@
+"""A recurrent language model over symbols (paper, Sec. 4.3-4.4 and A.3.3)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from hyperjax import by_name
+from hyperjax.nn.initializers import orthogonal
+from hyperjax.nn.linear import Linear
+from hyperjax.nn.stack import Stack
+from hyperjax.ops.dropout import dropout
+from hyperjax.ops.onehot import one_hot, one_hot_dropout
+from hyperjax.types import Carry, Cell
+
+
+class CharLM(nnx.Module):
+  """One-hot symbols, a stack of cells, and logits of the next symbol.
+
+  Args:
+    cells: the layers from the bottom up.
+    vocab_size: number of symbols, V.
+    input_keep_prob: keep probability of input dropout.
+    output_keep_prob: of dropout on each layer's output.
+    key: PRNG key of the output layer's weights.
+  """
+
+  def __init__(
+    self,
+    cells: list[Cell],
+    vocab_size: int,
+    *,
+    input_keep_prob: float = 1.0,
+    output_keep_prob: float = 1.0,
+    key: Array,
+  ):
+    self.input_keep_prob = input_keep_prob
+    self.output_keep_prob = output_keep_prob
+    self.stack = Stack(cells, output_keep_prob)
+    self.head = Linear(
+      orthogonal(key, cells[-1].hidden_size, vocab_size),
+      jnp.zeros(vocab_size),
+    )
+
+  def initial_carry(self, batch_size: int) -> Carry:
+    """The carry of streams that have read nothing."""
+    return self.stack.initial_carry(batch_size)
+
+  def __call__(
+    self, carry: Carry, symbols: Array, key: Array | None = None, **options
+  ) -> tuple[Carry, Array]:
+    """Reads on: the carry, symbols [B, T] -> the carry, logits [B, T, V].
+
+    Args:
+      carry: from `initial_carry`, or of the window before.
+      symbols: integers below V.
+      key: PRNG key of all dropout; None means no dropout.
+      **options: of `unroll`.
+    """
+    input_key, stack_key, output_key = (
+      (None,) * 3 if key is None else jax.random.split(key, 3)
+    )
+    xs = one_hot_dropout(one_hot(symbols.T), input_key, self.input_keep_prob)
+    carry, hs = self.stack(carry, xs, stack_key, **options)
+    logits = self.head(dropout(hs, output_key, self.output_keep_prob))
+    return carry, logits.swapaxes(0, 1)
+
+
+def build(
+  *,
+  vocab_size: int,
+  cell: str,
+  hidden_size: int,
+  num_layers: int = 1,
+  hyper_size: int = 0,
+  z_size: int = 0,
+  recurrent_keep_prob: float = 1.0,
+  input_keep_prob: float = 1.0,
+  output_keep_prob: float = 1.0,
+  key: Array,
+  **cell_options: Any,
+) -> CharLM:
+  """The model of `config.model`.
+
+  Args:
+    vocab_size: number of symbols; from `config.data`.
+    cell: a file of `hyperjax.nn.cells`, or any module with such a `build`.
+    hidden_size: units of each layer.
+    num_layers: how many layers.
+    hyper_size: units of the hyper cell; read by hyper cells alone.
+    z_size: N_z; read by hyper cells alone.
+    recurrent_keep_prob: of the dropout inside the cells.
+    input_keep_prob: of input dropout.
+    output_keep_prob: of dropout on each layer's output.
+    key: PRNG key of the initial weights.
+    **cell_options: any other options that the cell takes.
+  """
+  build_cell = by_name.find('nn.cells', cell, 'config.model.cell')
+  known = by_name.options_of(build_cell)
+  options = dict(cell_options)
+  for name, size in (('hyper_size', hyper_size), ('z_size', z_size)):
+    if name in known and size:
+      options[name] = size
+  if 'recurrent_keep_prob' in known or recurrent_keep_prob != 1.0:
+    options['recurrent_keep_prob'] = recurrent_keep_prob
+  head_key, *cell_keys = jax.random.split(key, num_layers + 1)
+  cells = []
+  for depth, cell_key in enumerate(cell_keys):
+    given = {
+      'input_size': hidden_size if depth else vocab_size,
+      'hidden_size': hidden_size,
+      'key': cell_key,
+    }
+    by_name.check(
+      build_cell, options, given, field='config.model', what=f"cell '{cell}'"
+    )
+    cells.append(build_cell(**given, **options))
+  return CharLM(
+    cells,
+    vocab_size,
+    input_keep_prob=input_keep_prob,
+    output_keep_prob=output_keep_prob,
+    key=head_key,
+  )

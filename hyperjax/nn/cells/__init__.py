@@ -1,0 +1,1 @@
+"""Recurrent cells, one a file; `config.model.cell` is the file's name."""

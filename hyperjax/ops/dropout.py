@@ -1,0 +1,22 @@
+"""Dropout as a function of a key."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
+  """Keeps each element of `x` with `keep_prob`, scaled by its inverse.
+
+  Args:
+    x: any shape.
+    key: PRNG key; None means no dropout (evaluation).
+    keep_prob: probability in (0, 1] that an element is kept.
+
+  Returns:
+    An array like `x`, with the same mean over masks.
+  """
+  if key is None or keep_prob == 1.0:
+    return x
+  keep = jax.random.bernoulli(key, keep_prob, x.shape)
+  return jnp.where(keep, x / keep_prob, jnp.zeros_like(x))

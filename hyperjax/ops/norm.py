@@ -1,0 +1,25 @@
+"""Layer normalization (Ba et al. 2016)."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def layer_norm(
+  x: Array, scale: Array, bias: Array, epsilon: float = 1e-3
+) -> Array:
+  """Normalizes the last axis to mean 0 and variance 1, then scales and shifts.
+
+  Statistics are float32 whatever the dtype of `x`. The default epsilon, added
+  to the variance inside the root, is that of the paper's official cells.
+
+  Args:
+    x: [..., features].
+    scale: broadcasts against `x`.
+    bias: broadcasts against `x`.
+    epsilon: added to the variance.
+  """
+  x = x.astype(jnp.float32)
+  centred = x - jnp.mean(x, axis=-1, keepdims=True)
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias

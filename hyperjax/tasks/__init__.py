@@ -1,0 +1,1 @@
+"""One problem each; `config.task.name` is the file's name."""

@@ -1,0 +1,250 @@
+"""Checkpoints: saved in the background, checked when they are read."""
+
+import hashlib
+import json
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from hyperjax.errors import UserError
+from hyperjax.types import PyTree, TrainState, Variables
+
+logger = logging.getLogger(__name__)
+
+FOLDER = 'checkpoints'
+
+
+class DamagedError(Exception):
+  """A checkpoint that can't be read or is not what was written."""
+
+
+class _KeepLatestAndBest:
+  """Orbax's preservation policy: the newest steps, and the best one."""
+
+  def __init__(self, num_latest: int):
+    self.num_latest = num_latest
+    self.best_step: int | None = None
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    first_latest = len(checkpoints) - self.num_latest
+    return [
+      place >= first_latest or info.step == self.best_step
+      for place, info in enumerate(checkpoints)
+    ]
+
+
+class Checkpointer:
+  """The checkpoints of a workdir: the newest ones and the best one.
+
+  Each holds the train state and a record: the length of `metrics.jsonl`, the
+  best step so far, and a checksum of every array, since a flipped bit in a
+  data file would else be restored without a word. Checkpointing is the last
+  thing done at a step, so a restored run has nothing left to do there.
+
+  Args:
+    workdir: the run's folder.
+    num_latest: how many of the newest are kept, for a damaged one has to be
+      followed by the one before it.
+    read_only: True never deletes or writes anything.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    num_latest: int = 2,
+    read_only: bool = False,
+  ):
+    self._folder = workdir.absolute() / FOLDER
+    self._policy = _KeepLatestAndBest(num_latest)
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=self._policy,
+        read_only=read_only,
+        create=not read_only,
+      ),
+    )
+
+  def save(
+    self,
+    state: TrainState,
+    *,
+    metrics_length: int,
+    best: dict[str, float] | None,
+    data: Any,
+  ) -> None:
+    """Begins to save a state; the state may be donated right after.
+
+    Args:
+      state: what to save, at `state.step`.
+      metrics_length: of `metrics.jsonl`, which a resumed run truncates to.
+      best: `{'step': ..., 'value': ...}` of the best evaluation so far.
+      data: the data's `meta`, in JSON types; a resumed run must have the same.
+    """
+    # A copy, for the save goes on in the background while the next dispatch
+    # takes the state's buffers.
+    model, rest = _parts(jax.tree.map(jnp.copy, state))
+    record = {
+      'metrics_length': metrics_length,
+      'best': best,
+      'data': data,
+      'sha256': _checksums(model) | _checksums(rest),
+    }
+    self._policy.best_step = best and int(best['step'])
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(model),
+        rest=ocp.args.StandardSave(rest),
+        record=ocp.args.JsonSave(
+          {'content': record, 'sha256': _json_checksum(record)}
+        ),
+      ),
+      force=True,
+    )
+
+  def restore_latest(
+    self, like: TrainState
+  ) -> tuple[TrainState, dict[str, Any]] | None:
+    """The newest sound state and its record; None if there is none.
+
+    A damaged checkpoint is named in the log, and removed: the run that goes
+    on from an older one will write that step again.
+
+    Args:
+      like: a state of the right shapes (arrays or `jax.eval_shape`).
+    """
+    steps = self.steps()
+    for step in reversed(steps):
+      try:
+        state, record = self._restore(step, like)
+      except DamagedError as error:
+        logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
+        continue
+      for later in steps:
+        if later > step:
+          self._manager.delete(later)
+      self._policy.best_step = record['best'] and int(record['best']['step'])
+      return state, record
+    if steps:
+      raise UserError(
+        f'{self._folder}: all checkpoints ({", ".join(map(str, steps))}) are '
+        f'damaged; begin again in another workdir'
+      )
+    return None
+
+  def restore_model(self, step: int, like: Variables) -> Variables:
+    """The parameters and model state of one step.
+
+    Raises:
+      UserError: there is no such step, or it is damaged.
+    """
+    steps = self.steps()
+    if step not in steps:
+      known = ', '.join(map(str, steps)) or 'none'
+      raise UserError(
+        f'config.eval.step: no checkpoint of step {step} in {self._folder}; '
+        f'there: {known}'
+      )
+    like = {'params': like.params, 'state': like.state}
+    try:
+      record = self._record(step)
+      model = self._item(step, 'model', ocp.args.StandardRestore(like))
+      _compare(_checksums(model), record['sha256'])
+    except DamagedError as error:
+      raise UserError(
+        f'{self._folder}: checkpoint {step} is damaged ({error}); choose '
+        f'another by --config.eval.step: {", ".join(map(str, steps))}'
+      ) from error
+    return Variables(model['params'], model['state'])
+
+  def best(self) -> dict[str, float] | None:
+    """`{'step': ..., 'value': ...}` as the newest sound record has it."""
+    for step in reversed(self.steps()):
+      try:
+        return self._record(step)['best']
+      except DamagedError as error:
+        logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
+    return None
+
+  def steps(self) -> list[int]:
+    """The steps on disk, in order."""
+    return sorted(self._manager.all_steps())
+
+  def wait(self) -> None:
+    """Waits for the save under way."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits for the save under way and frees its threads."""
+    self.wait()
+    self._manager.close()
+
+  def _restore(self, step, like):
+    record = self._record(step)
+    model_like, rest_like = _parts(like)
+    model = self._item(step, 'model', ocp.args.StandardRestore(model_like))
+    rest = self._item(step, 'rest', ocp.args.StandardRestore(rest_like))
+    _compare(_checksums(model) | _checksums(rest), record['sha256'])
+    state = TrainState(
+      jnp.int32(step),
+      model['params'],
+      model['state'],
+      rest['carry'],
+      rest['opt_state'],
+    )
+    return state, record
+
+  def _record(self, step):
+    record = self._item(step, 'record', ocp.args.JsonRestore())
+    try:
+      content, expected = record['content'], record['sha256']
+    except (KeyError, TypeError) as error:
+      raise DamagedError('its record is not whole') from error
+    if _json_checksum(content) != expected:
+      raise DamagedError('the checksum of its record differs')
+    return content
+
+  def _item(self, step, name, arg):
+    try:
+      return self._manager.restore(
+        step, args=ocp.args.Composite(**{name: arg})
+      )[name]
+    except Exception as error:  # orbax raises of many kinds on broken files
+      line = str(error).strip().split('\n')[0][:120]
+      raise DamagedError(f'{name} can not be read: {line}') from error
+
+
+def _parts(state):
+  """What an evaluation needs of a state, and what only training needs."""
+  model = {'params': state.params, 'state': state.state}
+  rest = {'carry': state.carry, 'opt_state': state.opt_state}
+  return model, rest
+
+
+def _checksums(tree: PyTree) -> dict[str, str]:
+  """The sha256 of each leaf's type, shape and bytes, by path."""
+  sums = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    digest = hashlib.sha256(f'{array.dtype} {array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array).data)
+    sums[jax.tree_util.keystr(path)] = digest.hexdigest()
+  return sums
+
+
+def _compare(found, expected):
+  for path, digest in found.items():
+    if digest != expected.get(path):
+      raise DamagedError(f'the checksum of {path} differs')
+
+
+def _json_checksum(record) -> str:
+  return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,131 @@
+"""The one training loop."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+
+from hyperjax.training.hooks import Hook
+from hyperjax.training.metrics import Mean
+from hyperjax.types import Metrics, TrainState
+
+DISPATCH_SECONDS = 0.5  # about how long one may take, so that signals are heard
+
+
+class DivergedError(Exception):
+  """A metric stopped being a finite number.
+
+  Attributes:
+    step: the step that did it, counted from 0.
+  """
+
+  def __init__(self, step: int):
+    super().__init__(f'not finite at step {step}')
+    self.step = step
+
+
+class SignalledError(Exception):
+  """The process was asked to stop.
+
+  Attributes:
+    signum: by which signal.
+  """
+
+  def __init__(self, signum: int):
+    super().__init__(f'signal {signum}')
+    self.signum = signum
+
+
+class Interruption:
+  """Takes SIGTERM and SIGINT as a wish to stop after the current dispatch."""
+
+  def __init__(self):
+    self.signum = 0
+
+  def __enter__(self) -> 'Interruption':
+    self._old = {
+      signum: signal.signal(signum, self._note)
+      for signum in (signal.SIGTERM, signal.SIGINT)
+    }
+    return self
+
+  def __exit__(self, *_) -> None:
+    for signum, handler in self._old.items():
+      signal.signal(signum, handler)
+
+  def _note(self, signum, _):
+    self.signum = signum
+
+
+def run(
+  state: TrainState,
+  advance: Callable[[TrainState, int], tuple[TrainState, Metrics, jax.Array]],
+  hooks: Sequence[Hook],
+  *,
+  num_steps: int,
+  steps_per_dispatch: int,
+  on_metrics: Callable[[int, Metrics], None],
+  on_stop: Callable[[int, TrainState], None],
+) -> TrainState:
+  """Trains to `num_steps`.
+
+  The order is fixed: the hooks that are due, on the current state; a dispatch
+  of steps up to the next due hook; the metrics of the dispatch before, so that
+  the device never waits for the host. A restored state has its hooks behind
+  it.
+
+  Args:
+    state: to start from; it is donated.
+    advance: (state, number of steps) -> state, metrics, the broken step or -1.
+    hooks: in the order in which they are called; at least one is due at the
+      last step.
+    num_steps: where to end, counted from the first step of all.
+    steps_per_dispatch: the most steps in one dispatch.
+    on_metrics: called with (step, metrics) of each dispatch.
+    on_stop: called with (step, state) when a signal asks to stop.
+
+  Raises:
+    DivergedError: a metric was not finite.
+    SignalledError: SIGTERM or SIGINT came; `on_stop` has run.
+  """
+  step, dispatched, size = int(state.step), None, 1
+  with Interruption() as interruption:
+    while step < num_steps:
+      if interruption.signum:
+        _read(dispatched, on_metrics)
+        on_stop(step, state)
+        raise SignalledError(interruption.signum)
+      due = min(hook.every.next(step) for hook in hooks)
+      start = time.monotonic()
+      count = min(size, due - step)
+      state, metrics, broken = advance(state, count)
+      _read(dispatched, on_metrics)
+      step += count
+      dispatched = step, metrics, broken
+      if step == due:
+        dispatched = _read(dispatched, on_metrics)
+        for hook in hooks:
+          if hook.every.due(step):
+            hook.call(step, state)
+      elif time.monotonic() - start < DISPATCH_SECONDS:
+        size = min(2 * size, steps_per_dispatch)
+      else:
+        size = max(size // 2, 1)
+  return state
+
+
+def _read(dispatched, on_metrics) -> None:
+  """Waits for the metrics of a dispatch and hands them on."""
+  if dispatched is None:
+    return
+  step, metrics, broken = dispatched
+  if (broken_step := int(broken)) >= 0:
+    raise DivergedError(broken_step)
+  on_metrics(
+    step,
+    {
+      name: Mean(float(mean.total), float(mean.weight))
+      for name, mean in metrics.items()
+    },
+  )

@@ -1,0 +1,45 @@
+"""Means that add up exactly: totals and weights, never means of means."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from hyperjax.types import Metrics
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mean:
+  """A weighted mean under way: merging adds, reading divides."""
+
+  total: Array
+  weight: Array
+
+  def merge(self, other: 'Mean') -> 'Mean':
+    """The mean over both sets of values."""
+    return Mean(self.total + other.total, self.weight + other.weight)
+
+  def read(self) -> float:
+    """The mean as a number; NaN when nothing was counted."""
+    weight = float(self.weight)
+    return float(self.total) / weight if weight else float('nan')
+
+
+def mean_of(values: Array, mask: Array | None = None) -> Mean:
+  """The mean of `values`, of those alone where `mask` is true."""
+  if mask is None:
+    return Mean(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
+  mask = mask.astype(jnp.float32)
+  return Mean(jnp.sum(values * mask), jnp.sum(mask))
+
+
+def merge(first: Metrics, second: Metrics) -> Metrics:
+  """Merges two dictionaries of means name by name."""
+  return {name: first[name].merge(second[name]) for name in first}
+
+
+def read(metrics: Metrics, prefix: str) -> dict[str, float]:
+  """{'prefix/name': mean} of a dictionary of means."""
+  return {f'{prefix}/{name}': mean.read() for name, mean in metrics.items()}

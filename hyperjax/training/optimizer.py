@@ -1,0 +1,83 @@
+"""Optimizers and learning-rate schedules by name, on optax."""
+
+import optax
+
+from hyperjax.errors import UserError, did_you_mean
+
+OPTIMIZERS = ('adam', 'adamw', 'sgd')
+SCHEDULES = ('constant', 'linear', 'cosine')
+
+
+def build(
+  *,
+  name: str,
+  learning_rate: float,
+  num_steps: int,
+  schedule: str = 'constant',
+  warmup_steps: int = 0,
+  clip_norm: float = 0.0,
+  clip_value: float = 0.0,
+  weight_decay: float = 0.0,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimizer of `config.optimizer`, and its learning rate by step.
+
+  Args:
+    name: 'adam', 'adamw' (decoupled weight decay) or 'sgd' (momentum 0.9).
+    learning_rate: the peak, reached after the warm-up.
+    num_steps: steps of the whole run; schedules end there.
+    schedule: 'constant', or 'linear' or 'cosine' decay to zero.
+    warmup_steps: steps of linear warm-up from zero.
+    clip_norm: largest global norm of the gradient; 0 means no clipping.
+    clip_value: largest absolute value of an element; 0 means no clipping.
+    weight_decay: of adamw.
+  """
+  if name not in OPTIMIZERS:
+    raise UserError(
+      f"config.optimizer.name: no optimizer '{name}'"
+      f'{did_you_mean(name, OPTIMIZERS)}'
+    )
+  if weight_decay and name != 'adamw':
+    raise UserError(
+      f'config.optimizer.weight_decay is {weight_decay}, but only adamw decays '
+      f"weights, not '{name}'"
+    )
+  rate = _schedule(schedule, learning_rate, warmup_steps, num_steps)
+  chain = []
+  if clip_norm:
+    chain.append(optax.clip_by_global_norm(clip_norm))
+  if clip_value:
+    chain.append(optax.clip(clip_value))
+  if name == 'adam':
+    chain.append(optax.adam(rate))
+  elif name == 'adamw':
+    chain.append(optax.adamw(rate, weight_decay=weight_decay))
+  else:
+    chain.append(optax.sgd(rate, momentum=0.9))
+  return optax.chain(*chain), rate
+
+
+def _schedule(name, peak, warmup_steps, num_steps):
+  decay_steps = num_steps - warmup_steps
+  if decay_steps < 1:
+    raise UserError(
+      f'config.optimizer.warmup_steps {warmup_steps} leaves no step of '
+      f'config.train.num_steps {num_steps}'
+    )
+  if name == 'constant':
+    decay = optax.constant_schedule(peak)
+  elif name == 'linear':
+    decay = optax.linear_schedule(peak, 0.0, decay_steps)
+  elif name == 'cosine':
+    decay = optax.cosine_decay_schedule(peak, decay_steps)
+  else:
+    raise UserError(
+      f"config.optimizer.schedule: no schedule '{name}'"
+      f'{did_you_mean(name, SCHEDULES)}'
+    )
+  if not warmup_steps:
+    return decay
+  # From 1/n and not from 0: a step with a rate of zero is a step lost.
+  warmup = optax.linear_schedule(
+    peak / warmup_steps, peak, max(warmup_steps - 1, 1)
+  )
+  return optax.join_schedules([warmup, decay], [warmup_steps])

@@ -1,0 +1,54 @@
+"""Where metrics go: `metrics.jsonl` and TensorBoard events."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+
+from tensorboardX import SummaryWriter
+
+
+class MetricsWriter:
+  """Appends lines of metrics to a workdir.
+
+  Args:
+    workdir: an existing folder.
+    length: bytes of `metrics.jsonl` that a resumed run keeps; what was
+      written after its checkpoint is written again.
+    step: the step of that checkpoint.
+  """
+
+  def __init__(self, workdir: pathlib.Path, length: int = 0, step: int = 0):
+    self._file = (workdir / 'metrics.jsonl').open('ab')
+    self._file.truncate(min(length, os.fstat(self._file.fileno()).st_size))
+    self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """One line `{"step": ..., name: number}`; NaN is written as null."""
+    finite = {
+      name: value if math.isfinite(value) else None
+      for name, value in metrics.items()
+    }
+    self._file.write(json.dumps({'step': step, **finite}).encode() + b'\n')
+    for name, value in metrics.items():
+      self._events.add_scalar(name, value, step)
+
+  def flush(self) -> int:
+    """Makes all lines safe on disk; returns the length of the file."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+    self._events.flush()
+    return os.fstat(self._file.fileno()).st_size
+
+  def close(self) -> None:
+    """Flushes and closes the files."""
+    self.flush()
+    self._file.close()
+    self._events.close()
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+  """The lines of a workdir's `metrics.jsonl`; a last, cut-off one is left."""
+  lines = (workdir / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
+  return [json.loads(line) for line in lines]

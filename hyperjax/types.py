@@ -1,0 +1,103 @@
+"""The protocols that hold the house together, and a few aliases.
+
+Recurrent code is time-major `[time, batch, ...]`; batches at the border of a
+task are batch-major.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from jax import Array
+
+PyTree = Any
+Batch = dict[str, Array]
+Carry = PyTree
+Metrics = dict[str, Any]  # of training.metrics.Mean
+
+
+class Cell(Protocol):
+  """A recurrent cell: what depends on the past is apart from what does not."""
+
+  def project(self, xs: PyTree) -> PyTree:
+    """All input products of all time steps, outside the scan."""
+
+  def initial_carry(self, batch_size: int) -> Carry:
+    """The state of streams that have seen nothing; leaves are [B, ...]."""
+
+  def step(
+    self, carry: Carry, x: PyTree, key: Array | None
+  ) -> tuple[Carry, Array]:
+    """One time step from one slice of `project`: new carry, output [B, H].
+
+    A key turns recurrent dropout on; None is evaluation.
+    """
+
+
+class Source(Protocol):
+  """Data addressed by index: batch k is a pure function of (seed, k)."""
+
+  meta: dict[str, Any]  # plain JSON: name, sha256, sizes, vocabulary, ...
+
+  def arrays(self) -> PyTree:
+    """What goes to the device once, for `batch`."""
+
+  def batch(self, arrays: PyTree, seed: Array, step: Array) -> Batch:
+    """Training batch `step`; jittable, so it runs inside the train step.
+
+    A recurrent source adds `fresh` [B]: which streams start anew here.
+    """
+
+  def eval(self, split: str, batch_size: int) -> Iterator[Batch]:
+    """One pass over a split, padded, with a `mask` of what counts."""
+
+
+class Variables(NamedTuple):
+  """What `Task.init` makes: dictionaries of arrays."""
+
+  params: PyTree
+  state: PyTree
+
+
+class Aux(NamedTuple):
+  """What a loss returns beside its scalar."""
+
+  state: PyTree
+  carry: Carry
+  metrics: Metrics
+
+
+class Task(Protocol):
+  """One problem: how a model is trained on it and measured."""
+
+  objective: str  # the metric, lower is better, that selects the best step
+
+  def init(self, key: Array) -> Variables:
+    """Fresh parameters and model state."""
+
+  def carry(self, batch_size: int) -> Carry:
+    """The recurrent state of a stream's start; () for feed-forward tasks."""
+
+  def loss(
+    self,
+    params: PyTree,
+    state: PyTree,
+    carry: Carry,
+    batch: Batch,
+    key: Array,
+  ) -> tuple[Array, Aux]:
+    """The scalar to minimise on a training batch."""
+
+  def metrics(
+    self, params: PyTree, state: PyTree, carry: Carry, batch: Batch
+  ) -> tuple[Carry, Metrics]:
+    """What an evaluation batch adds to each metric."""
+
+
+class TrainState(NamedTuple):
+  """All that changes during training; a checkpoint is one of these."""
+
+  step: Array
+  params: PyTree
+  state: PyTree
+  carry: Carry
+  opt_state: PyTree

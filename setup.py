@@ -1,0 +1,50 @@
+"""Metadata and dependencies; tool settings are in pyproject.toml."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+here = pathlib.Path(__file__).parent
+version = next(
+  line.split("'")[1]
+  for line in (here / 'hyperjax' / '__init__.py').read_text().splitlines()
+  if line.startswith('__version__')
+)
+
+setup(
+  name='hyperjax',
+  version=version,
+  description='HyperNetworks (Ha, Dai, Le 2016) in JAX and Flax',
+  long_description=(here / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=find_packages(include=['hyperjax', 'hyperjax.*']),
+  python_requires='>=3.11',
+  install_requires=[
+    'absl-py>=2.1',
+    'flax>=0.12.8',
+    'importlib_resources>=6.0',  # tfds needs it and does not declare it
+    'jax>=0.10.2,<0.13',
+    'matplotlib>=3.9',
+    'ml_collections>=1.1',
+    'numpy>=2.0',
+    'optax>=0.2.8',
+    'orbax-checkpoint>=0.12.8',
+    'tensorboardX>=2.6',
+    'tensorflow-datasets>=4.9.10',
+    'tqdm>=4.66',
+  ],
+  extras_require={
+    'gpu': ['jax[cuda12]>=0.10.2,<0.13'],
+    'gpu-cuda13': ['jax[cuda13]>=0.10.2,<0.13'],
+    'tpu': ['jax[tpu]>=0.10.2,<0.13'],
+    'tensorflow': ['tensorflow>=2.18'],
+    'dev': ['pytest>=8.0', 'ruff>=0.14'],
+  },
+  classifiers=[
+    'License :: OSI Approved :: Apache Software License',
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+)
