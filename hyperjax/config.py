@@ -133,7 +133,7 @@ def load(spec: str) -> ConfigDict:
     known = [os.path.join(folder, f) for f in files if f.endswith('.py')]
     raise UserError(f"--config: no file '{path}'{did_you_mean(path, known)}")
   try:
-    get_config = runpy.run_path(path)['get_config']
+    get_config = load_module(path)['get_config']
     config = get_config(argument) if colon else get_config()
   except UserError:
     raise
@@ -143,6 +143,11 @@ def load(spec: str) -> ConfigDict:
   if not isinstance(config, ConfigDict):
     raise UserError(f'{path}: get_config does not return a ConfigDict')
   return config
+
+
+def load_module(path: str | os.PathLike) -> dict[str, Any]:
+  """Runs a Python file and returns its names."""
+  return runpy.run_path(os.fspath(path))
 
 
 def check_overrides(config: ConfigDict, argv: Sequence[str]) -> None:

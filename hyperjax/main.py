@@ -56,7 +56,8 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('--workdir is missing: give the folder of the run')
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
   if _MODE.value == 'train':
-    print(run.summary(run.train(config, workdir)))
+    run.train(config, workdir)
+    print(run.summary(workdir))
   elif _MODE.value == 'evaluate':
     print(json.dumps(run.evaluate(config, workdir), indent=2))
   else:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
 
 def cli() -> None:
   """Entry point: a `UserError` is one line and exit code 2."""
-  absl_logging.set_verbosity(absl_logging.WARNING)
+  absl_logging.set_verbosity(absl_logging.ERROR)
   logging.getLogger('hyperjax').setLevel(logging.INFO)
   try:
     app.run(main, flags_parser=parse)

@@ -1,7 +1,6 @@
 """The composition root: a config becomes a run."""
 
 import functools
-import logging
 import math
 import pathlib
 from typing import Any
@@ -15,17 +14,13 @@ from hyperjax import workdir as files
 from hyperjax.config import validate
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
-from hyperjax.training import loop
+from hyperjax.pictures import curves
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training.checkpoint import Checkpointer
-from hyperjax.training.hooks import Every, Hook
-from hyperjax.training.log import TrainLog
-from hyperjax.training.progress import Progress, say
-from hyperjax.training.step import init_state, make_advance
-from hyperjax.training.writers import MetricsWriter
+from hyperjax.training.progress import say
+from hyperjax.training.session import Session
+from hyperjax.training.writers import read_metrics
 from hyperjax.types import Source, Task, Variables
-
-logger = logging.getLogger(__name__)
 
 
 def build_task(config: ConfigDict) -> Task:
@@ -85,183 +80,87 @@ def count(params: Any) -> int:
 def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, or goes on where the workdir stopped; returns the result.
 
-  A finished run is left as it is.
+  A finished run is left as it is. At the end stand `result.json`, the picture
+  `learning_curve.png` and, where the task can sample, `sample.txt`.
 
   Raises:
     UserError: a bad config or workdir, bad data, or a diverged run.
-    loop.SignalledError: SIGTERM or SIGINT; the state has been saved.
+    SignalledError: SIGTERM or SIGINT; the state has been saved.
   """
+  # Everything that can be wrong with the config shows before the first file
+  # is written, so that a mended command finds a clean workdir.
   task = build_task(config)
-  files.open_run(workdir, config)
-  if result := finished(workdir, config):
-    say(f'{workdir} is finished: step {result["step"]:,}')
-    return result
+  optimizer, learning_rate = optimizers.build(
+    num_steps=config.train.num_steps, **config.optimizer.to_dict()
+  )
+  if (workdir / 'config.json').exists():
+    files.check_config(workdir, config)
+  path = workdir / 'result.json'
+  if path.exists():
+    result = files.read_json(path)
+    if result['step'] >= config.train.num_steps:
+      say(f'{workdir}: the run is finished, at step {result["step"]:,}')
+      return result
   source = build_source(config)
-  files.write_json(workdir / 'data.json', source.meta)
-  with _Session(config, workdir, task, source) as session:
+  evaluator = Evaluator(task, source)
+  files.open_run(workdir, config)
+  with Session(
+    config, workdir, task, source, evaluator, optimizer, learning_rate
+  ) as session:
+    files.write_json(workdir / 'data.json', source.meta)
     session.train()
-    result = session.result()
-  files.write_json(workdir / 'result.json', result)
+    variables, best_step = session.best_variables()
+  result = {
+    'step': config.train.num_steps,
+    'best_step': best_step,
+    'seed': config.seed,
+    'parameters': count(variables.params),
+    'data': source.meta['name'],
+    'evaluation': source.eval_protocol(config.eval.num_streams),
+  }
+  for split in ('valid', 'test'):
+    result |= measure(config, evaluator, variables, split, task.objective)
+  references = (
+    task.references(source, 'test') if hasattr(task, 'references') else {}
+  )
+  result |= {f'reference/{name}': value for name, value in references.items()}
+  curves.learning_curve(
+    workdir / 'learning_curve.png',
+    read_metrics(workdir),
+    task.objective,
+    references,
+  )
+  if hasattr(task, 'sample'):
+    text = task.sample(variables, config.sample.to_dict(), source.meta)
+    (workdir / 'sample.txt').write_text(text)
+  files.write_json(path, result)
   return result
 
 
-def summary(result):
-  return str(result)
+def summary(workdir: pathlib.Path) -> str:
+  """What a finished run has to show, for a person to read."""
+  result = files.read_json(workdir / 'result.json')
+  rows = {
+    name: value
+    for name, value in result.items()
+    if name.startswith(('valid/', 'test/', 'reference/'))
+  }
+  width = max(map(len, rows))
+  lines = [f'{name:<{width}}  {value:8.4f}' for name, value in rows.items()]
+  lines += [
+    '',
+    f'best step {result["best_step"]:,} of {result["step"]:,}, '
+    f'{result["parameters"]:,} parameters, data: {result["data"]}',
+    f'evaluation: {result["evaluation"]}',
+  ]
+  sample_file = workdir / 'sample.txt'
+  if sample_file.exists():
+    lines += ['', f'{sample_file}:', sample_file.read_text()]
+  lines += ['', f'learning curve: {workdir / "learning_curve.png"}']
+  return '\n'.join(lines)
 
 
-def finished(
-  workdir: pathlib.Path, config: ConfigDict
-) -> dict[str, Any] | None:
-  """The result of a run that has nothing left to train, or None."""
-  path = workdir / 'result.json'
-  result = files.read_json(path) if path.exists() else None
-  return result if result and result['step'] >= config.train.num_steps else None
-
-
-class _Session:
-  """What is alive while a run trains: writer, checkpoints, best step."""
-
-  def __init__(self, config, workdir, task, source):
-    self.config, self.workdir = config, workdir
-    self.task, self.source = task, source
-    optimizer, self.learning_rate = optimizers.build(
-      num_steps=config.train.num_steps, **config.optimizer.to_dict()
-    )
-    self.advance = make_advance(task, source, optimizer, config.seed)
-    self.evaluator = Evaluator(task, source)
-    self.checkpointer = Checkpointer(workdir)
-    # Jitted, so that no two leaves share a buffer: the state is donated.
-    init = jax.jit(
-      functools.partial(
-        init_state, task, optimizer, config.data.batch_size, config.seed
-      )
-    )
-    restored = self.checkpointer.restore_latest(jax.eval_shape(init))
-    self.state, record = restored or (init(), {})
-    if record and record['data'] != source.meta:
-      raise UserError(
-        f'{workdir}: the data has changed since this run began; begin again '
-        f'in another workdir'
-      )
-    self.start = int(self.state.step)
-    self.best = record.get('best')
-    self.writer = MetricsWriter(
-      workdir, record.get('metrics_length', 0), self.start
-    )
-    if restored:
-      say(f'{workdir}: going on from step {self.start:,}')
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self.writer.close()
-    self.checkpointer.close()
-
-  def train(self):
-    """Runs the loop to the end."""
-    config = self.config.train
-    progress = Progress(config.num_steps, self.start)
-    log = TrainLog(
-      self.writer,
-      progress,
-      self.learning_rate,
-      self.task.objective,
-      self.start,
-    )
-    every = functools.partial(Every, last=config.num_steps)
-    evals, saves = every(config.eval_every), every(config.checkpoint_every)
-    improved_at = None
-
-    def evaluate(step, state):
-      nonlocal improved_at
-      metrics = self.evaluator(
-        state.params,
-        state.state,
-        'valid',
-        self.config.eval.quick_streams,
-        name='valid_quick',
-      )
-      self.writer.write(step, metrics)
-      value = metrics[f'valid_quick/{self.task.objective}']
-      say(f'step {step:,}: valid_quick/{self.task.objective} {value:.4f}')
-      if self.best is None or value < self.best['value']:
-        self.best, improved_at = {'step': step, 'value': value}, step
-
-    def flush(step, _):
-      log.flush(step)
-
-    def save(step, state):
-      if saves.due(step) or improved_at == step:
-        self.save(state)
-
-    def stop(step, state):
-      log.flush(step)
-      if step > self.start:
-        self.save(state)
-      self.checkpointer.wait()
-      say(f'stopped at step {step:,}; the same command goes on from there')
-
-    both = every(config.eval_every, config.checkpoint_every)
-    hooks = [
-      Hook(evals, evaluate),
-      Hook(every(config.log_every, *both.periods), flush),
-      Hook(both, save),
-    ]
-    arrays = jax.device_put(self.source.arrays())
-    try:
-      self.state = loop.run(
-        self.state,
-        lambda state, count: self.advance(state, arrays, count),
-        hooks,
-        num_steps=config.num_steps,
-        steps_per_dispatch=config.steps_per_dispatch,
-        on_metrics=log.add,
-        on_stop=stop,
-      )
-    except loop.DivergedError as error:
-      self.checkpointer.wait()
-      steps = self.checkpointer.steps()
-      raise UserError(
-        f'the loss or its gradient is not finite at step {error.step:,}; the '
-        f'last good checkpoint is '
-        f'{f"of step {steps[-1]:,}" if steps else "none"} in {self.workdir}; '
-        f'try a lower config.optimizer.learning_rate'
-      ) from error
-    finally:
-      progress.close()
-
-  def save(self, state):
-    """Makes the metrics safe, then begins a checkpoint."""
-    self.checkpointer.save(
-      state,
-      metrics_length=self.writer.flush(),
-      best=self.best,
-      data=self.source.meta,
-    )
-
-  def result(self):
-    """The best step's metrics on validation and test."""
-    self.checkpointer.wait()
-    step = int(self.best['step'])
-    like = Variables(self.state.params, self.state.state)
-    variables = self.checkpointer.restore_model(step, like)
-    metrics = {}
-    for split in ('valid', 'test'):
-      metrics |= report(
-        self.config, self.evaluator, variables, split, self.task.objective
-      )
-    return {
-      'step': int(self.state.step),
-      'best_step': step,
-      'seed': self.config.seed,
-      'parameters': count(variables.params),
-      'data': self.source.meta['name'],
-      **metrics,
-    }
-
-
-def report(
+def measure(
   config: ConfigDict,
   evaluator: Evaluator,
   variables: Variables,
@@ -313,7 +212,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   source = build_source(config)
   if source.meta != files.read_json(workdir / 'data.json'):
     raise UserError(f'{workdir}: the data is not what this run trained on')
-  metrics = report(
+  metrics = measure(
     config,
     Evaluator(task, source),
     variables,
@@ -322,8 +221,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   )
   return {
     'step': step,
-    'num_streams': config.eval.num_streams,
     'data': source.meta['name'],
+    'evaluation': source.eval_protocol(config.eval.num_streams),
     **metrics,
   }
 

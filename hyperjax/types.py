@@ -50,6 +50,9 @@ class Source(Protocol):
   def eval(self, split: str, batch_size: int) -> Iterator[Batch]:
     """One pass over a split, padded, with a `mask` of what counts."""
 
+  def eval_protocol(self, batch_size: int) -> str:
+    """How `eval` goes through a split, in words, for the result."""
+
 
 class Variables(NamedTuple):
   """What `Task.init` makes: dictionaries of arrays."""

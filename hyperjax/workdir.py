@@ -39,24 +39,25 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def open_run(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """Makes the folder, or checks that it belongs to a run of this config.
+  """Makes the folder and writes what is known before the first step.
 
   Raises:
-    UserError: the folder's config differs, or it can not be written.
+    UserError: the folder can not be written.
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    known = workdir / 'config.json'
-    if known.exists():
-      check_config(workdir, config)
-    write_json(known, config.to_dict())
+    write_json(workdir / 'config.json', config.to_dict())
     write_json(workdir / 'environment.json', environment())
   except OSError as error:
     raise UserError(f'--workdir {workdir}: {error.strerror}') from error
 
 
 def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """Raises `UserError`, naming the fields, if the run has another config."""
+  """Checks that a folder's run has this config.
+
+  Raises:
+    UserError: names the fields that differ, or says that there is no run.
+  """
   old = dict(flatten(read_json(workdir / 'config.json')))
   new = dict(flatten(config))
   absent = object()

@@ -136,6 +136,12 @@ class TextSource:
       )
     return Pass(self.symbols[split], batch_size, self.sequence_length)
 
+  def eval_protocol(self, batch_size: int) -> str:
+    """What `eval` does with that many streams, in words."""
+    if batch_size == 1:
+      return 'one contiguous pass'
+    return f'{batch_size} streams, each warmed up on the text before it'
+
 
 @dataclasses.dataclass(frozen=True)
 class Pass:

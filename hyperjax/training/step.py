@@ -66,7 +66,7 @@ def train_step(
     state.params, state.state, carry, batch, key
   )
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  metrics = {**aux.metrics, 'grad_norm': mean_of(optax.global_norm(grads))}
+  metrics = {**aux.metrics, 'grad_norm': mean_of(optax.tree.norm(grads))}
   return TrainState(
     step=state.step + 1,
     params=optax.apply_updates(state.params, updates),

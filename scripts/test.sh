@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Lints and tests. Arguments go to pytest; `--slow` first runs the slow tests,
+# and those alone. Tests of real data look under $HYPERJAX_DATA_DIR.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+
+if [ "${1:-}" = --slow ]; then
+  shift
+  set -- -m slow "$@"
+fi
+export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+exec .venv/bin/python -m pytest "$@"

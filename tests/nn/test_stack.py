@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hyperjax.nn.stack import Stack
+from hyperjax.nn.unroll import unroll
+from tests.nn import small
+
+KEY = jax.random.key(4)
+
+
+def two_layers(name='lstm', keep_prob=1.0, cell_keep_prob=1.0):
+  cells = [
+    small.cell(name, seed=0, keep_prob=cell_keep_prob),
+    small.cell(name, seed=1, keep_prob=cell_keep_prob, input_size=small.HIDDEN),
+  ]
+  carry = (small.carry(name, seed=2), small.carry(name, seed=3))
+  return Stack(cells, keep_prob), carry
+
+
+def assert_same(actual, expected):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    actual,
+    expected,
+  )
+
+
+@pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm'])
+def test_two_layers_equal_two_unrolls(name):
+  stack, carry = two_layers(name)
+  xs = small.sequence()
+
+  actual = jax.jit(stack)(carry, xs)
+
+  first, hs = unroll(stack.cells[0], carry[0], xs)
+  second, hs = unroll(stack.cells[1], carry[1], hs)
+  assert_same(actual, ((first, second), hs))
+
+
+def test_initial_carry_has_one_part_a_layer():
+  stack, carry = two_layers('hyper_lstm')
+
+  initial = stack.initial_carry(small.BATCH)
+
+  assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, carry)
+  assert not any(np.any(x) for x in jax.tree.leaves(initial))
+
+
+def test_dropout_between_layers_needs_a_key_and_spares_the_input():
+  stack, carry = two_layers(keep_prob=0.6)
+  always, _ = two_layers(keep_prob=1.0)
+  xs = small.sequence()
+
+  without, hs_without = stack(carry, xs)
+  dropped, hs_dropped = stack(carry, xs, KEY)
+
+  assert_same((without, hs_without), always(carry, xs))
+  assert_same(always(carry, xs, KEY), always(carry, xs))
+  assert_same(dropped[0], without[0])  # the bottom layer saw all of it
+  assert np.abs(hs_dropped - hs_without).max() > 1e-2
+
+
+def test_a_single_layer_has_no_dropout_around_it():
+  stack = Stack([small.cell('lstm')], keep_prob=0.5)
+  carry, xs = (small.carry('lstm'),), small.sequence()
+
+  assert_same(stack(carry, xs, KEY), stack(carry, xs))
+
+
+def test_dropout_between_layers_keeps_its_share_and_scales_it():
+  top = small.build('lstm', input_size=1, hidden_size=1)
+  bottom = small.build('lstm', hidden_size=1)
+  # A top layer that says whether its input is zero.
+  top.input.kernel[...] = jnp.array([[0.0, 1e6, 0.0, 0.0]])
+  top.recurrent.kernel[...] = jnp.zeros((1, 4))
+  top.gates.bias[...] = jnp.zeros((4, 1)).at[2].set(-1e3)
+  stack = Stack([bottom, top], keep_prob=0.8)
+  xs = small.sequence(time=50, batch=40)
+
+  _, hs = stack(stack.initial_carry(40), xs, KEY)
+
+  assert abs(np.mean(hs != 0) - 0.8) < 0.04  # standard error 0.009
+
+
+def test_every_layer_has_recurrent_dropout():
+  stack, carry = two_layers(cell_keep_prob=0.7)
+  # The top layer does not see what happens below.
+  stack.cells[1].input.kernel[...] *= 0
+  xs = small.sequence()
+
+  without, _ = stack(carry, xs)
+  dropped, _ = stack(carry, xs, KEY)
+
+  for layer in range(2):
+    assert np.abs(dropped[layer][0] - without[layer][0]).max() > 1e-2
+
+
+def test_masks_differ_between_layers():
+  # Without memory or input, h is zero exactly where the candidate fell.
+  def layer(input_size):
+    cell = small.build(
+      'lstm', keep_prob=0.5, input_size=input_size, hidden_size=30
+    )
+    cell.input.kernel[...] = jnp.zeros_like(cell.input.kernel)
+    cell.recurrent.kernel[...] = jnp.zeros_like(cell.recurrent.kernel)
+    biases = jnp.array([0.0, 1.0, -1e3, 0.0])
+    cell.gates.bias[...] = jnp.broadcast_to(biases[:, None], (4, 30))
+    return cell
+
+  stack = Stack([layer(small.INPUT), layer(30)])
+  (bottom, top), _ = stack(stack.initial_carry(8), small.sequence(2, 8), KEY)
+
+  differ = np.mean((bottom[1] != 0) != (top[1] != 0))
+  assert abs(differ - 0.5) < 0.15  # 240 draws: standard error 0.03
+
+
+def test_options_reach_unroll():
+  stack, carry = two_layers()
+  mask = jnp.zeros((small.TIME, small.BATCH), bool)
+
+  unmoved, hs = stack(carry, small.sequence(), mask=mask)
+
+  assert_same(unmoved, carry)
+  assert not np.any(hs)
+
+
+def test_gradients_of_two_layers_equal_those_of_the_plain_scan():
+  stack, carry = two_layers('hyper_lstm', 0.8, 0.7)
+  graph, params = nnx.split(stack)
+  xs = small.sequence()
+
+  @jax.jit
+  def both(params):
+    def loss(params, defer):
+      _, hs = nnx.merge(graph, params)(carry, xs, KEY, defer=defer)
+      return jnp.sum(jnp.sin(3 * hs))
+
+    return [jax.grad(loss)(params, defer) for defer in (True, False)]
+
+  deferred, plain = (jax.tree.leaves(x) for x in both(params))
+  for a, b in zip(deferred, plain, strict=True):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())

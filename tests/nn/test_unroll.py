@@ -1,0 +1,312 @@
+import functools
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hyperjax.nn.linear import Linear, Product
+from hyperjax.nn.unroll import unroll
+from tests.nn import small
+
+every_cell = pytest.mark.parametrize('name', small.NAMES)
+
+
+def weights_like(graph, params, carry, xs):
+  """Something to multiply all outputs with, so that all have a gradient."""
+  return small.random_like(
+    jax.eval_shape(lambda: unroll(nnx.merge(graph, params), carry, xs)), 3
+  )
+
+
+def loss_and_grads(graph, **options):
+  """(params, carry, xs, ...) -> the scalar, its outputs, and its gradients."""
+
+  def loss(params, carry, xs, weights, key=None, mask=None):
+    cell = nnx.merge(graph, params)
+    out = unroll(cell, carry, xs, key, mask=mask, **options)
+    terms = jax.tree.map(lambda x, w: jnp.sum(x * w), out, weights)
+    return sum(jax.tree.leaves(terms)), out
+
+  return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+
+
+@functools.lru_cache  # compiling is what takes time here
+def compiled(graph, **options):
+  return jax.jit(loss_and_grads(graph, **options))
+
+
+def at(name, *rest, keep_prob=1.0, batch=small.BATCH, seed=0):
+  """The graph, and where to take gradients."""
+  graph, params = small.split(name, keep_prob=keep_prob, seed=seed)
+  carry = small.carry(name, batch, seed)
+  xs = small.sequence(batch=batch, seed=seed)
+  weights = weights_like(graph, params, carry, xs)
+  return graph, (params, carry, xs, weights, *rest)
+
+
+def assert_close(actual, expected, rtol=1e-5):
+  """Leaf by leaf, to within `rtol` of the leaf's largest element."""
+  actual, expected = (jax.tree.leaves_with_path(x) for x in (actual, expected))
+  assert len(actual) == len(expected)
+  for (path, a), (_, b) in zip(actual, expected, strict=True):
+    assert a.shape == b.shape and a.dtype == b.dtype, path
+    atol = rtol * np.abs(b).max()
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=str(path))
+
+
+# Gradients out of the loop.
+
+KEY = jax.random.key(4)
+
+
+@every_cell
+def test_deferred_gradients_equal_those_of_the_plain_scan(name):
+  graph, args = at(name, KEY, keep_prob=0.7)
+  expected = compiled(graph, defer=False)(*args)
+  assert all(np.any(x) for x in jax.tree.leaves(expected))
+
+  for remat in (False, True):
+    assert_close(compiled(graph, remat=remat)(*args), expected)
+
+
+def test_remat_without_deferral_equals_the_plain_scan():
+  graph, args = at('ln_lstm', KEY, keep_prob=0.7)
+
+  actual = compiled(graph, defer=False, remat=True)(*args)
+
+  assert_close(actual, compiled(graph, defer=False)(*args))
+
+
+def scans(function, *args):
+  """All scans that a function consists of, at any depth."""
+
+  def walk(jaxpr):
+    for eqn in jaxpr.eqns:
+      if eqn.primitive.name == 'scan':
+        yield eqn
+      for inner in jax.extend.core.jaxprs_in_params(eqn.params):
+        yield from walk(inner)
+
+  return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+@every_cell
+def test_deferral_takes_the_product_gradients_out_of_the_loop(name):
+  graph, args = at(name)
+  cell = nnx.merge(graph, args[0])
+  products = [cell.recurrent]
+  if 'hyper' in name:
+    products += [cell.feedback, cell.hyper.recurrent]
+  kernels = {product.kernel.shape for product in products}
+
+  def summed_in_the_loop(defer):
+    """Shapes that a scan, forward or backward, carries from step to step."""
+    return {
+      v.aval.shape
+      for scan in scans(loss_and_grads(graph, defer=defer), *args)
+      for v in scan.outvars[: scan.params['num_carry']]
+    }
+
+  assert kernels <= summed_in_the_loop(defer=False)
+  assert not kernels & summed_in_the_loop(defer=True)
+
+
+@pytest.mark.parametrize('defer', [False, True])
+def test_remat_keeps_less_for_the_backward_pass(defer):
+  graph, args = at('ln_hyper_lstm')
+
+  def kept(remat):
+    function = loss_and_grads(graph, defer=defer, remat=remat)
+    forward, *_ = scans(function, *args)
+    stacked = forward.outvars[forward.params['num_carry'] :]
+    return sum(v.aval.size for v in stacked)
+
+  assert kept(remat=True) < 0.5 * kept(remat=False)
+
+
+def test_outputs_without_a_gradient_do_no_harm():
+  graph, (params, carry, xs, *_) = at('lstm')
+
+  def gradient(defer):
+    def loss(params):
+      cell = nnx.merge(graph, params)
+      (c, _), _ = unroll(cell, carry, xs, defer=defer)
+      return jnp.sum(c**2)
+
+    return jax.jit(jax.grad(loss))(params)
+
+  assert_close(gradient(defer=True), gradient(defer=False))
+
+
+# Transforms.
+
+
+def test_vmap_over_seeds_equals_one_seed_at_a_time():
+  each = [
+    at('ln_hyper_lstm', jax.random.key(seed), keep_prob=0.7, seed=seed)
+    for seed in (0, 1)
+  ]
+  graph, _ = each[0]
+  one = compiled(graph)
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *(args for _, args in each))
+
+  actual = jax.jit(jax.vmap(loss_and_grads(graph)))(*stacked)
+
+  for seed, (_, args) in enumerate(each):
+    row = jax.tree.map(lambda x, seed=seed: x[seed], actual)
+    assert_close(row, one(*args))
+
+
+def test_outside_of_jit_gives_the_same():
+  graph, args = at('lstm', KEY, keep_prob=0.7)
+
+  assert_close(loss_and_grads(graph)(*args), compiled(graph)(*args))
+
+
+# Time.
+
+
+@every_cell
+def test_two_windows_with_the_carry_between_equal_one(name):
+  graph, params = small.split(name)
+  xs = small.sequence(time=6)
+  run = jax.jit(lambda *args: unroll(nnx.merge(graph, params), *args))
+
+  start = small.carry(name)
+  middle, first = run(start, xs[:3])
+  last, second = run(middle, xs[3:])
+
+  carry, hs = run(start, xs)
+  assert_close((last, jnp.concatenate([first, second])), (carry, hs), rtol=1e-6)
+
+
+# Padding.
+
+MASK = np.array(
+  # Three rows: full, ends early, and with holes from its start on.
+  [[1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 1]],
+  bool,
+)
+
+
+@pytest.mark.parametrize(
+  ('name', 'mask'), [('lstm', MASK), ('ln_hyper_lstm', MASK[:, 1:])]
+)
+def test_padding_changes_neither_outputs_nor_gradients(name, mask):
+  batch = mask.shape[1]
+  graph, (params, carry, xs, weights) = at(name, batch=batch)
+  xs = jnp.where(mask[..., None], xs, 1e3 * xs + 7)  # garbage
+
+  (_, (last, hs)), (params_grad, carry_grad, xs_grad) = compiled(graph)(
+    params, carry, xs, weights, None, mask
+  )
+
+  total = jax.tree.map(jnp.zeros_like, params)
+  for row in range(batch):
+    real = mask[:, row]
+
+    def of_row(carry, hs, row=row, real=real):
+      """What a batch of this row alone, without its padding, has there."""
+      carry = jax.tree.map(lambda x: x[row : row + 1], carry)
+      return carry, hs[real, row : row + 1]
+
+    (_, out), (alone, *grads) = compiled(graph)(
+      params, *of_row(carry, xs), of_row(*weights)
+    )
+    assert_close(of_row(last, hs), out)
+    assert_close(of_row(carry_grad, xs_grad), tuple(grads))
+    total = jax.tree.map(jnp.add, total, alone)
+  assert_close(params_grad, total)
+  assert not np.any(hs[~mask])
+  assert not np.any(xs_grad[~mask])
+
+
+@pytest.mark.parametrize('name', ['lstm', 'hyper_lstm'])
+def test_carry_stands_still_where_the_mask_is_false(name):
+  graph, (params, carry, xs, _) = at(name)
+
+  unmoved, hs = unroll(
+    nnx.merge(graph, params), carry, xs, mask=jnp.zeros((5, 2), bool)
+  )
+
+  jax.tree.map(np.testing.assert_array_equal, unmoved, carry)
+  assert not np.any(hs)
+
+
+def test_a_mask_of_ones_is_no_mask():
+  graph, args = at('lstm', KEY, keep_prob=0.7)
+
+  actual = compiled(graph)(*args, jnp.ones((5, 2), bool))
+
+  assert_close(actual, compiled(graph)(*args), rtol=1e-6)
+
+
+def test_deferral_and_plain_scan_agree_under_a_mask():
+  graph, args = at('ln_lstm', KEY, MASK, keep_prob=0.7, batch=3)
+
+  assert_close(compiled(graph)(*args), compiled(graph, defer=False)(*args))
+
+
+# Cells of one's own.
+
+
+class Elman(nnx.Module):
+  """h_t = tanh(W_x x_t + W_h h_{t-1}), with W_h applied `calls` times."""
+
+  def __init__(self, calls=1):
+    self.calls = calls
+    self.input = Linear(0.5 * jnp.ones((small.INPUT, 2)))
+    self.recurrent = Product(jnp.array([[0.5, -0.2], [0.1, 0.3]]))
+
+  def initial_carry(self, batch_size):
+    return jnp.zeros((batch_size, 2))
+
+  def project(self, xs):
+    return self.input(xs)
+
+  def step(self, carry, x, key=None):
+    h = carry
+    for _ in range(self.calls):
+      h = self.recurrent(h)
+    h = jnp.tanh(x + h)
+    return h, h
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def elman_gradient(graph, defer, params):
+  def loss(params):
+    cell = nnx.merge(graph, params)
+    _, hs = unroll(cell, cell.initial_carry(2), small.sequence(), defer=defer)
+    return jnp.sum(hs**2)
+
+  return jax.grad(loss)(params)
+
+
+def test_any_module_with_products_can_be_unrolled():
+  graph, params = nnx.split(Elman())
+
+  actual, expected = (
+    elman_gradient(graph, defer, params) for defer in (True, False)
+  )
+
+  assert_close(actual, expected)
+  assert np.any(actual['recurrent'].kernel[...])
+
+
+def test_a_product_that_is_called_twice_a_step_is_an_error():
+  with pytest.raises(ValueError, match='this one was twice'):
+    elman_gradient(*nnx.split(Elman(calls=2))[:1], True, nnx.state(Elman()))
+
+
+def test_a_product_that_is_never_called_is_an_error():
+  with pytest.raises(ValueError, match='this one never was'):
+    elman_gradient(*nnx.split(Elman(calls=0))[:1], True, nnx.state(Elman()))
+
+
+def test_the_plain_scan_takes_any_number_of_calls():
+  graph, params = nnx.split(Elman(calls=2))
+
+  assert np.any(elman_gradient(graph, False, params)['recurrent'].kernel[...])

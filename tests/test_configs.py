@@ -1,0 +1,134 @@
+"""Parameter counts of the paper's tables, as `--mode=describe` prints them."""
+
+import pytest
+
+from hyperjax import config as configs
+from hyperjax import run
+from hyperjax.errors import UserError
+
+PTB = {
+  'lstm_1000': 4_254_050,
+  'lstm_1250': 6_567_550,
+  'lstm_2x1000': 12_258_050,
+  'ln_lstm': 4_260_050,
+  'hyper_lstm': 4_911_874,
+  'ln_hyper_lstm': 4_922_642,
+  'ln_hyper_lstm_large': 5_085_170,
+  'ln_hyper_lstm_2layer': 14_406_690,
+}
+
+
+def test_all_rows_are_counted(repository):
+  rows = configs.load_module(repository / 'configs' / 'ptb.py')['ROWS']
+  assert set(rows) == set(PTB)
+
+
+@pytest.mark.parametrize('row', PTB)
+def test_ptb_rows_have_the_papers_parameters(repository, row):
+  table = run.describe(configs.load(f'{repository}/configs/ptb.py:{row}'))
+  assert table.splitlines()[-1] == f'total parameters: {PTB[row]:,}'
+
+
+@pytest.mark.parametrize('row', ['ln_hyper_lstm', 'lstm_2x1000'])
+def test_the_table_adds_up(repository, row):
+  config = configs.load(f'{repository}/configs/ptb.py:{row}')
+  *lines, total = run.describe(config).splitlines()
+  numbers = [int(line.split()[-1].replace(',', '')) for line in lines]
+  assert sum(numbers) == int(total.split()[-1].replace(',', ''))
+
+
+def test_the_papers_values_are_the_defaults(repository):
+  config = configs.load(f'{repository}/configs/ptb.py:ln_hyper_lstm')
+  assert config.data.batch_size == 128
+  assert config.data.sequence_length == 100
+  assert config.model.hyper_size == 128
+  assert config.model.z_size == 4
+  assert config.model.recurrent_keep_prob == 0.9
+  assert config.optimizer.name == 'adam'
+  assert config.optimizer.learning_rate == 1e-3
+  assert config.optimizer.clip_norm == 1.0
+  assert config.eval.num_streams == 1
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    ('ptb.py:ln_hyper_lsmt', "did you mean 'ln_hyper_lstm'"),
+    ('ptb.py:ln_lstm,smok', "did you mean 'smoke'"),
+    ('ptb.py:ln_lstm,lstm_1000', 'two rows'),
+    ('ptbb.py', 'ptb.py'),
+  ],
+)
+def test_a_wrong_spec_names_the_nearest(repository, spec, message):
+  with pytest.raises(UserError, match=message):
+    configs.load(f'{repository}/configs/{spec}')
+
+
+def test_a_broken_config_file_is_named(tmp_path):
+  path = tmp_path / 'broken.py'
+  path.write_text('def get_config():\n  return 1 / 0\n')
+  with pytest.raises(UserError, match=r'broken.py.*ZeroDivisionError'):
+    configs.load(str(path))
+  path.write_text('x = (')
+  with pytest.raises(UserError, match=r'broken.py.*SyntaxError'):
+    configs.load(str(path))
+  path.write_text('def get_config():\n  return {}\n')
+  with pytest.raises(UserError, match='does not return a ConfigDict'):
+    configs.load(str(path))
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('model.hidden_size', 0),
+    ('model.hidden_size', -3),
+    ('model.z_size', -1),
+    ('model.num_layers', 0),
+    ('data.batch_size', 0),
+    ('data.sequence_length', -5),
+    ('model.recurrent_keep_prob', 0.0),
+    ('model.input_keep_prob', 1.5),
+    ('optimizer.learning_rate', 0.0),
+    ('optimizer.learning_rate', float('nan')),
+    ('optimizer.clip_norm', -1.0),
+    ('train.num_steps', 0),
+    ('train.eval_every', 0),
+    ('eval.num_streams', 0),
+    ('sample.length', 0),
+    ('sample.temperature', -1.0),
+    ('seed', -1),
+  ],
+)
+def test_a_value_out_of_range_is_named(tiny_config, field, value):
+  tiny_config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError) as error:
+    configs.validate(tiny_config)
+  assert f'config.{field} is {value}' in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('model.cell', 'ln_hyper_lsmt', "did you mean 'ln_hyper_lstm'"),
+    ('model.name', 'char_lmm', "did you mean 'char_lm'"),
+    ('task.name', 'langage_model', "did you mean 'language_model'"),
+  ],
+)
+def test_an_unknown_name_is_named(tiny_config, field, value, message):
+  tiny_config.update_from_flattened_dict({field: value})
+  with pytest.raises(UserError) as error:
+    run.build_task(tiny_config)
+  assert f'config.{field}' in str(error.value)
+  assert message in str(error.value)
+
+
+def test_an_unknown_option_of_a_model_is_named(tiny_config):
+  tiny_config.model.hiden_size = 3
+  with pytest.raises(UserError, match=r'config\.model\.hiden_size'):
+    run.build_task(tiny_config)
+
+
+def test_a_hyper_cell_needs_its_sizes(tiny_config):
+  del tiny_config.model.hyper_size
+  with pytest.raises(UserError, match=r'config\.model\.hyper_size'):
+    run.build_task(tiny_config)

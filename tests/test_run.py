@@ -1,0 +1,323 @@
+"""Whole runs: train, stop, go on, evaluate, sample, load."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperjax import run
+from hyperjax import workdir as files
+from hyperjax.errors import UserError
+from hyperjax.training.checkpoint import Checkpointer
+from hyperjax.training.loop import SignalledError
+
+
+def lines(workdir):
+  """metrics.jsonl without what depends on the clock."""
+  text = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if 'per_second' not in k}
+    for line in text
+  ]
+
+
+def alike(first, second):
+  """Lines that differ in float32's rounding of sums at the most."""
+  assert [sorted(line) for line in first] == [sorted(line) for line in second]
+  for a, b in zip(first, second, strict=True):
+    assert a['step'] == b['step']
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def last_params(config, workdir):
+  """The parameters of the newest checkpoint."""
+  task = run.build_task(config)
+  like = jax.eval_shape(task.init, jax.random.key(0))
+  checkpointer = Checkpointer(workdir, read_only=True)
+  step = checkpointer.steps()[-1]
+  variables = checkpointer.restore_model(step, like)
+  return step, jax.tree.leaves(variables.params)
+
+
+def same(first, second):
+  return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, make_tiny_config):
+  """A run that was never interrupted: its config, workdir and result."""
+  config = make_tiny_config()
+  workdir = tmp_path_factory.mktemp('whole')
+  return config, workdir, run.train(config, workdir)
+
+
+def test_it_learns_and_says_so(whole):
+  config, workdir, result = whole
+  assert result['step'] == config.train.num_steps
+  assert (
+    result['test/bits_per_char'] < result['reference/unigram_bits_per_char']
+  )
+  first = lines(workdir)[0]['train/bits_per_char']
+  assert result['valid/bits_per_char'] < first - 1
+  assert files.read_json(workdir / 'result.json') == result
+  assert result['parameters'] == run.count(last_params(config, workdir)[1])
+
+
+def test_a_workdir_holds_what_the_readme_says(whole):
+  _, workdir, _ = whole
+  names = {path.name for path in workdir.iterdir()}
+  assert names >= {
+    'config.json',
+    'environment.json',
+    'data.json',
+    'metrics.jsonl',
+    'checkpoints',
+    'result.json',
+    'sample.txt',
+    'learning_curve.png',
+  }
+  assert any(name.startswith('events.out.tfevents') for name in names)
+
+
+def test_metrics_carry_their_unit_and_every_step_is_due(whole):
+  config, workdir, _ = whole
+  train = [line for line in lines(workdir) if 'train/loss_nats' in line]
+  assert [line['step'] for line in train] == list(range(5, 61, 5))
+  assert all(line['train/grad_norm'] > 0 for line in train)
+  valid = [x for x in lines(workdir) if 'valid_quick/bits_per_char' in x]
+  assert [line['step'] for line in valid] == [20, 40, 60]
+  assert 'train/learning_rate' in train[0]
+
+
+def test_a_finished_run_is_left_alone(whole, capsys):
+  config, workdir, result = whole
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  assert run.train(config, workdir) == result
+  assert 'finished' in capsys.readouterr().err
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_run(whole, tmp_path):
+  config, workdir, _ = whole
+  run.train(config, tmp_path)
+  assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
+
+
+def test_the_number_of_steps_a_dispatch_changes_nothing(whole, tmp_path):
+  config, workdir, _ = whole
+  other = config.copy_and_resolve_references()
+  other.train.steps_per_dispatch = 1
+  run.train(other, tmp_path)
+  assert same(last_params(config, workdir)[1], last_params(other, tmp_path)[1])
+  alike(lines(tmp_path), lines(workdir))
+
+
+@pytest.mark.parametrize('step', [3, 20, 37])
+def test_a_signal_saves_and_the_run_goes_on_exactly(
+  whole, tmp_path, monkeypatch, step
+):
+  config, workdir, result = whole
+  stop_after(monkeypatch, step)
+  with pytest.raises(SignalledError) as error:
+    run.train(config, tmp_path)
+  assert error.value.signum == signal.SIGTERM
+  monkeypatch.undo()
+  again = run.train(config, tmp_path)
+  assert again == result
+  assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
+
+
+def stop_after(monkeypatch, step):
+  """Sends this process SIGTERM once the loop has read a step's metrics."""
+  from hyperjax.training.log import TrainLog
+
+  add = TrainLog.add
+
+  def add_and_stop(self, at, metrics):
+    add(self, at, metrics)
+    if at >= step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(TrainLog, 'add', add_and_stop)
+
+
+KILLED = """
+  import os, sys, threading, time
+  from hyperjax import config as configs, run
+  from ml_collections import ConfigDict
+  import json, pathlib
+  config = ConfigDict(json.loads(sys.argv[1]))
+  run.train(config, pathlib.Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_ends_as_if_it_never_was(whole, tmp_path):
+  """SIGKILL at several moments, bit for bit on CPU."""
+  config, workdir, result = whole
+  command = [
+    sys.executable,
+    '-c',
+    textwrap.dedent(KILLED),
+    json.dumps(config.to_dict()),
+    str(tmp_path),
+  ]
+  kills = 0
+  for target in (10, 30, 50):
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    folder = tmp_path / 'checkpoints' / str(target)
+    while process.poll() is None and not folder.exists():
+      time.sleep(0.001)
+    kills += process.poll() is None
+    process.kill()
+    process.wait()
+    assert not (tmp_path / 'result.json').exists() or target == 50
+  assert kills >= 2
+  assert run.train(config, tmp_path) == result
+  assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
+  alike(lines(tmp_path), lines(workdir))
+
+
+def test_another_config_is_refused_by_the_fields_name(whole):
+  config, workdir, _ = whole
+  other = config.copy_and_resolve_references()
+  other.model.hidden_size = 13
+  other.data.batch_size = 5
+  with pytest.raises(UserError) as error:
+    run.train(other, workdir)
+  assert 'model.hidden_size' in str(error.value)
+  assert 'data.batch_size' in str(error.value)
+
+
+def test_more_steps_go_on_from_the_last(whole, tmp_path):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  config.optimizer.schedule = 'constant'
+  short = config.copy_and_resolve_references()
+  short.train.num_steps = 40
+  run.train(short, tmp_path / 'a')
+  longer = run.train(config, tmp_path / 'a')
+  assert longer['step'] == 60
+  run.train(config, tmp_path / 'b')
+  assert same(
+    last_params(config, tmp_path / 'a')[1],
+    last_params(config, tmp_path / 'b')[1],
+  )
+  with pytest.raises(UserError, match='num_steps'):
+    run.train(short, tmp_path / 'a')
+
+
+def test_evaluate_agrees_with_the_result(whole):
+  config, workdir, result = whole
+  config = config.copy_and_resolve_references()
+  found = run.evaluate(config, workdir)
+  assert found['test/bits_per_char'] == result['test/bits_per_char']
+  assert found['step'] == result['best_step']
+  config.eval.split = 'valid'
+  config.eval.num_streams = 1
+  found = run.evaluate(config, workdir)
+  assert found['evaluation'] == 'one contiguous pass'
+  np.testing.assert_allclose(
+    found['valid/bits_per_char'], result['valid/bits_per_char'], rtol=1e-3
+  )
+
+
+def test_evaluate_of_a_step_that_is_not_there(whole):
+  config, workdir, _ = whole
+  config = config.copy_and_resolve_references()
+  config.eval.step = 33
+  with pytest.raises(UserError, match=r'config\.eval\.step.*33'):
+    run.evaluate(config, workdir)
+  config.eval.step, config.eval.split = 0, 'tset'
+  with pytest.raises(UserError, match=r'config\.eval\.split.*tset'):
+    run.evaluate(config, workdir)
+
+
+def test_an_implausible_result_is_refused(whole):
+  config, workdir, _ = whole
+  config = config.copy_and_resolve_references()
+  config.eval.implausible_below = 50.0
+  with pytest.raises(UserError, match='refused'):
+    run.evaluate(config, workdir)
+
+
+def test_sampling_is_repeatable_and_needs_no_data(whole, tmp_path):
+  config, workdir, _ = whole
+  config = config.copy_and_resolve_references()
+  config.sample.prompt = 'the '
+  first = run.sample(config, workdir)
+  assert first == run.sample(config, workdir)
+  assert first.startswith('the ')
+  assert len(first) == len('the ') + config.sample.length
+  config.sample.seed = 1
+  assert run.sample(config, workdir) != first
+  config.sample.temperature = 0.0
+  greedy = run.sample(config, workdir)
+  config.sample.temperature, config.sample.top_k = 1.0, 1
+  assert run.sample(config, workdir) == greedy
+
+
+def test_a_prompt_the_model_can_not_read(whole):
+  config, workdir, _ = whole
+  config = config.copy_and_resolve_references()
+  config.sample.prompt = ''
+  with pytest.raises(UserError, match=r'config\.sample\.prompt'):
+    run.sample(config, workdir)
+
+
+def test_a_finished_runs_model_loads_in_three_lines(whole):
+  _, workdir, result = whole
+  # The README's three lines:
+  model, meta = run.load(workdir)
+  symbols = jnp.array([[meta['alphabet'].index(ord(c)) for c in 'the cat']])
+  carry, logits = model(model.initial_carry(1), symbols)
+  assert logits.shape == (1, 7, len(meta['alphabet']))
+  p = jax.nn.softmax(logits[0, 2])  # of what follows 'the'
+  assert p[meta['alphabet'].index(ord(' '))] > 0.5
+
+
+def test_a_diverged_run_names_the_step_and_the_checkpoint(whole, tmp_path):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  config.optimizer.update(
+    {
+      'name': 'sgd',
+      'learning_rate': 1e30,
+      'clip_norm': 0.0,
+      'warmup_steps': 0,
+      'schedule': 'constant',
+    }
+  )
+  with pytest.raises(UserError, match=r'not finite at step \d+.*checkpoint'):
+    run.train(config, tmp_path)
+
+
+def test_changed_data_is_refused(whole, tmp_path, text_file):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  text = tmp_path / 'text.txt'
+  text.write_text(text_file.read_text())
+  config.data.path = str(text)
+  workdir = tmp_path / 'run'
+  run.train(config, workdir)
+  text.write_text(text_file.read_text() + 'more')
+  with pytest.raises(UserError, match='data'):
+    run.evaluate(config, workdir)
+  config.train.num_steps = 70
+  with pytest.raises(UserError, match='data has changed'):
+    run.train(config, workdir)
+
+
+def test_no_run_in_the_workdir(whole, tmp_path):
+  config, _, _ = whole
+  with pytest.raises(UserError, match='config.json'):
+    run.evaluate(config, tmp_path)
+  with pytest.raises(UserError, match='config.json'):
+    run.load(tmp_path)
