@@ -106,15 +106,17 @@ def parse_argument(
   return row or rows[0], chosen
 
 
-def find_spec(argv: Sequence[str]) -> str | None:
-  """The value of `--config` in a command line, or None."""
+def take_spec(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+  """Takes `--config=SPEC` or `--config SPEC` out of a command line."""
+  rest = list(argv)
   for place, word in enumerate(argv):
     flag, equals, value = word.partition('=')
     if flag in ('--config', '-config'):
-      if equals:
-        return value
-      return argv[place + 1] if place + 1 < len(argv) else None
-  return None
+      if not equals:
+        value = rest.pop(place + 1) if place + 1 < len(argv) else ''
+      del rest[place]
+      return value, rest
+  return None, rest
 
 
 def load(spec: str) -> ConfigDict:

@@ -16,9 +16,6 @@ from hyperjax import run
 from hyperjax.errors import UserError
 from hyperjax.training.loop import SignalledError
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Config file, as FILE.py or FILE.py:ARGUMENT.'
-)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'describe', 'evaluate', 'sample'], 'What to do.'
@@ -26,18 +23,24 @@ _MODE = flags.DEFINE_enum(
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-  """Absl's flag parser, with one-line errors for what `--config` may hold.
+  """absl's flag parser, with a flag for each field of the config.
 
-  ml_collections alone answers an unknown field with a traceback, and a
-  missing file with an object that fails when it is read.
+  `config_flags.DEFINE_config_file` would do for a good command line, but
+  answers a missing file, an unknown row or an unknown field with a traceback;
+  so the file is loaded here, and its fields become flags.
   """
-  spec = configs.find_spec(argv)
-  if spec is not None:
+  spec, rest = configs.take_spec(argv)
+  if spec is None:
+    flags.DEFINE_string('config', None, 'Config: FILE.py or FILE.py:ROW.')
+  else:
     # Tasks, models and cells of the user's may stand beside their config.
     sys.path.append(os.path.dirname(os.path.abspath(spec.split(':')[0])))
-    configs.check_overrides(configs.load(spec), argv)
+    config = configs.load(spec)
+    configs.check_overrides(config, rest)
   try:
-    return flags.FLAGS(argv)
+    if spec is not None:
+      config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
+    return flags.FLAGS(rest)
   except flags.Error as error:
     raise UserError(str(error).split('\n')[0]) from error
 
@@ -46,9 +49,10 @@ def main(argv: Sequence[str]) -> None:
   """Does what `--mode` says."""
   if argv[1:]:
     raise UserError(f"'{argv[1]}' is not a flag; flags begin with --")
-  config = _CONFIG.value
+  config = flags.FLAGS['config'].value
   if config is None:
     raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
+  configs.validate(config)
   if _MODE.value == 'describe':
     print(run.describe(config))
     return

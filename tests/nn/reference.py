@@ -1,17 +1,18 @@
-"""The recurrent cells of the paper in float64 NumPy, one gate and row at a time.
+"""The recurrent cells of the paper in float64 NumPy, by gate and batch row.
 
 Written from the paper (arXiv 1609.09106, Eq 4-13 and appendix A.2.2) and not
 from the package, so that the two can be compared. Matrices are the paper's,
-``W[out, in]``, one for each gate, and products are ``W @ v`` of one batch row.
+`W[out, in]`, one for each gate, and products are `W @ v` of one batch row.
 Where the paper is silent, as its official code has it: the current output of
 the hyper cell makes the embeddings; a layer-normalised LSTM has no gate bias,
 the hyper cell included, but the main layer-normalised HyperLSTM keeps b_0; the
-forget gate gets +1 after the normalisation, inside the sigmoid; epsilon is 1e-3
-and is added to the variance; the carried c is not normalised.
+forget gate gets +1 after the normalisation, inside the sigmoid; epsilon is
+1e-3, added to the variance; the carried c is not normalised.
 
-Parameters are dictionaries: ``p['W_h']['f']`` is the matrix that the forget
-gate multiplies h with. A cell's hyper cell is such a dictionary, ``p['hyper']``.
-Layer normalisation is on where ``p`` has ``'gain'``; its fifth entry is ``'c'``.
+Parameters are dictionaries: `p['W_h']['f']` is the matrix that h is multiplied
+with for the forget gate, and `p['hyper']` the parameters of the hyper cell.
+Layer norm is on where `p` has `'gain'` and `'bias'`, whose fifth entry, after
+the four gates, is `'c'`.
 """
 
 import numpy as np
@@ -101,5 +102,7 @@ def unroll(p, carry, xs, keep=None):
       state = step(p, *state, xs[t, row], keep=kept)
       outputs.append(state[0])
     rows.append((state, np.stack(outputs)))
-  carry = tuple(np.stack(part) for part in zip(*(r[0] for r in rows)))
+  carry = tuple(
+    np.stack(part) for part in zip(*(r[0] for r in rows), strict=True)
+  )
   return carry, np.stack([r[1] for r in rows], axis=1)

@@ -12,6 +12,15 @@ from flax import nnx
 
 NAMES = ('lstm', 'ln_lstm', 'hyper_lstm', 'ln_hyper_lstm')
 
+# Compiling is what takes time here; the programs run once or twice.
+jit = functools.partial(
+  jax.jit,
+  compiler_options={
+    'xla_backend_optimization_level': 0,
+    'xla_llvm_disable_expensive_passes': True,
+  },
+)
+
 TIME, BATCH, INPUT, HIDDEN, HYPER, Z = 5, 2, 3, 6, 4, 2
 
 

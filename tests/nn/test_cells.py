@@ -11,7 +11,7 @@ from tests.nn import reference, small
 every_cell = pytest.mark.parametrize('name', small.NAMES)
 every_hyper_cell = pytest.mark.parametrize('name', small.NAMES[2:])
 
-run = jax.jit(
+run = small.jit(
   lambda graph, params, carry, xs, key=None: unroll(
     nnx.merge(graph, params), carry, xs, key
   ),
@@ -65,7 +65,7 @@ def test_gradient_equals_finite_differences_of_the_reference(name):
   shapes = jax.eval_shape(run, graph, params, *at[1:])
   weights = small.random_like(shapes, seed=3)
 
-  @jax.jit
+  @small.jit
   def gradient(params, carry, xs):
     _, pull_back = jax.vjp(
       lambda *args: unroll(nnx.merge(graph, args[0]), *args[1:]),
@@ -151,7 +151,7 @@ def test_gradient_is_causal_and_rows_do_not_mix(name):
     _, hs = unroll(nnx.merge(graph, params), carry, xs)
     return hs @ weights
 
-  jacobian = jax.jit(jax.jacrev(outputs))(xs)  # [T, B, T, B, input_size]
+  jacobian = small.jit(jax.jacrev(outputs))(xs)  # [T, B, T, B, input_size]
 
   size = np.abs(jacobian).max(axis=-1)
   for (t, b, s, b_x), value in np.ndenumerate(size):
@@ -170,7 +170,7 @@ def test_dropout_falls_on_the_candidate_of_the_main_cell_alone(name):
   carry = small.random_like(cell.initial_carry(small.BATCH), 2, 0.5)
   x = small.sequence(time=1)
 
-  @jax.jit
+  @small.jit
   def step(carry, x, key):
     inputs = jax.tree.map(lambda y: y[0], cell.project(x))
     return cell.step(carry, inputs, key)
@@ -213,7 +213,7 @@ def mask_of_dropout(keep_prob, key):
   cell.input.kernel[...] = jnp.ones_like(cell.input.kernel)
   cell.gates.bias[...] = jnp.zeros((4, 20)).at[2].set(-1e3)  # forgets all
   xs = jnp.ones((30, 4, small.INPUT))
-  _, hs = unroll(cell, cell.initial_carry(4), xs, key)
+  _, hs = run(*nnx.split(cell), cell.initial_carry(4), xs, key)
   return np.asarray(hs)
 
 

@@ -33,9 +33,9 @@ def loss_and_grads(graph, **options):
   return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
 
 
-@functools.lru_cache  # compiling is what takes time here
+@functools.lru_cache
 def compiled(graph, **options):
-  return jax.jit(loss_and_grads(graph, **options))
+  return small.jit(loss_and_grads(graph, **options))
 
 
 def at(name, *rest, keep_prob=1.0, batch=small.BATCH, seed=0):
@@ -136,7 +136,7 @@ def test_outputs_without_a_gradient_do_no_harm():
       (c, _), _ = unroll(cell, carry, xs, defer=defer)
       return jnp.sum(c**2)
 
-    return jax.jit(jax.grad(loss))(params)
+    return small.jit(jax.grad(loss))(params)
 
   assert_close(gradient(defer=True), gradient(defer=False))
 
@@ -153,7 +153,7 @@ def test_vmap_over_seeds_equals_one_seed_at_a_time():
   one = compiled(graph)
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *(args for _, args in each))
 
-  actual = jax.jit(jax.vmap(loss_and_grads(graph)))(*stacked)
+  actual = small.jit(jax.vmap(loss_and_grads(graph)))(*stacked)
 
   for seed, (_, args) in enumerate(each):
     row = jax.tree.map(lambda x, seed=seed: x[seed], actual)
@@ -173,7 +173,7 @@ def test_outside_of_jit_gives_the_same():
 def test_two_windows_with_the_carry_between_equal_one(name):
   graph, params = small.split(name)
   xs = small.sequence(time=6)
-  run = jax.jit(lambda *args: unroll(nnx.merge(graph, params), *args))
+  run = small.jit(lambda *args: unroll(nnx.merge(graph, params), *args))
 
   start = small.carry(name)
   middle, first = run(start, xs[:3])
@@ -275,7 +275,7 @@ class Elman(nnx.Module):
     return h, h
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(small.jit, static_argnums=(0, 1))
 def elman_gradient(graph, defer, params):
   def loss(params):
     cell = nnx.merge(graph, params)

@@ -1,0 +1,280 @@
+"""The command line, as a user meets it."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from absl import flags
+
+from hyperjax import main
+from hyperjax.errors import UserError
+
+MAIN = (sys.executable, '-m', 'hyperjax.main')
+
+
+def start(*arguments, cwd, **options):
+  return subprocess.Popen(
+    [*MAIN, *map(str, arguments)],
+    cwd=cwd,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+BAD = [
+  (('--config=configs/ptbb.py',), 'configs/ptb.py'),
+  (('--config=configs/ptb.py:ln_lstmm',), "'ln_lstm'"),
+  (
+    ('--config=configs/ptb.py', '--config.model.hiden_size=3'),
+    'config.model.hidden_size',
+  ),
+  (
+    ('--config=configs/ptb.py', '--config.model.hidden_size=abc'),
+    'config.model.hidden_size',
+  ),
+  (
+    ('--config=configs/ptb.py', '--config.model.hidden_size=0'),
+    'config.model.hidden_size is 0',
+  ),
+  (
+    ('--config=configs/ptb.py', '--config.model.cell=ln_hyper_lsmt'),
+    "config.model.cell: no 'ln_hyper_lsmt'",
+  ),
+  (('--config=configs/ptb.py', '--mode=train'), '--workdir'),
+]
+
+
+def test_bad_command_lines_end_in_one_line(repository):
+  processes = [
+    start('--mode=describe', *arguments, cwd=repository) for arguments, _ in BAD
+  ]
+  ends = [process.communicate(timeout=300) for process in processes]
+  for (arguments, message), process, (out, err) in zip(
+    BAD, processes, ends, strict=True
+  ):
+    assert process.returncode not in (0, None), arguments
+    assert out == '', arguments
+    assert len(err.strip().splitlines()) == 1, (arguments, err)
+    assert err.startswith('error: '), (arguments, err)
+    assert message in err, (arguments, err)
+
+
+@pytest.fixture
+def parse():
+  """`main.parse`, as if in a process of its own."""
+  known = set(flags.FLAGS)
+  yield lambda *arguments: main.parse(['main', *arguments])
+  for name in set(flags.FLAGS) - known:
+    delattr(flags.FLAGS, name)
+  flags.FLAGS.unparse_flags()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--config.modle.hidden_size=3'], 'config.model.hidden_size'),
+    (['--config.model=3'], 'a section'),
+    (['--config.model.hidden_size=1.5'], 'config.model.hidden_size'),
+    (['--config.optimizer.learning_rate=x'], 'learning_rate'),
+    (['--mode=trian'], 'mode'),
+    (['--workdri=x'], 'workdri'),
+    (['--config.seed'], 'config.seed'),
+  ],
+)
+def test_a_bad_flag_is_named(repository, parse, arguments, message):
+  with pytest.raises(UserError) as error:
+    parse(f'--config={repository}/configs/ptb.py', *arguments)
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_overrides_reach_the_config(repository, parse):
+  rest = parse(
+    '--config',
+    f'{repository}/configs/ptb.py:ln_lstm',
+    '--config.seed=3',
+    '--config.optimizer.learning_rate=1',
+    '--config.data.dir=/data',
+    '--mode=describe',
+  )
+  assert rest == ['main']
+  config = flags.FLAGS['config'].value
+  assert config.seed == 3
+  assert config.optimizer.learning_rate == 1.0
+  assert config.data.dir == '/data'
+  assert config.model.cell == 'ln_lstm'
+  assert config.is_locked
+
+
+def test_describe_needs_no_data_and_no_workdir(repository, tmp_path):
+  process = start(
+    f'--config={repository}/configs/ptb.py:lstm_1000',
+    '--mode=describe',
+    cwd=repository,
+  )
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 0, err
+  assert out.splitlines()[-1] == 'total parameters: 4,254,050'
+
+
+TASK = """
+  import jax
+  import jax.numpy as jnp
+  import optax
+
+  from hyperjax.training.metrics import mean_of
+  from hyperjax.types import Aux, Variables
+
+
+  class Bigram:
+    objective = 'nats'
+
+    def __init__(self, vocab_size, scale):
+      self.vocab_size, self.scale = vocab_size, scale
+
+    def init(self, key):
+      table = jnp.zeros((self.vocab_size, self.vocab_size))
+      return Variables({'table': table}, {})
+
+    def carry(self, batch_size):
+      return ()
+
+    def _nats(self, params, batch):
+      return optax.softmax_cross_entropy_with_integer_labels(
+        self.scale * params['table'][batch['inputs']], batch['targets']
+      )
+
+    def loss(self, params, state, carry, batch, key):
+      nats = mean_of(self._nats(params, batch))
+      return nats.total / nats.weight, Aux(state, carry, {'nats': nats})
+
+    def metrics(self, params, state, carry, batch):
+      nats = self._nats(params, batch)
+      return carry, {'nats': mean_of(nats, batch['mask'])}
+
+
+  def build(*, make_model, data, scale: float):
+    return Bigram(data['vocab_size'], scale)
+"""
+
+CONFIG = """
+  from hyperjax.config import base_config
+
+
+  def get_config():
+    config = base_config()
+    config.task = {'name': 'bigram_task', 'scale': 1.0}
+    config.data = {
+      'name': 'text',
+      'path': '',
+      'batch_size': 8,
+      'sequence_length': 16,
+      'vocab_size': 256,
+    }
+    config.optimizer.learning_rate = 0.3
+    config.train.update({
+      'num_steps': 200, 'eval_every': 100, 'checkpoint_every': 100,
+    })
+    config.eval.num_streams = 16
+    return config
+"""
+
+
+def test_a_task_of_the_users_own_trains_from_outside(
+  repository, tmp_path, text_file
+):
+  """A config and a task file, in a folder that the project knows not of."""
+  folder = tmp_path / 'mine'
+  folder.mkdir()
+  (folder / 'bigram_task.py').write_text(textwrap.dedent(TASK))
+  (folder / 'bigram.py').write_text(textwrap.dedent(CONFIG))
+  before = fingerprint(repository)
+  process = start(
+    f'--config={folder}/bigram.py',
+    f'--config.data.path={text_file}',
+    f'--workdir={tmp_path}/run',
+    cwd=repository,
+  )
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 0, err
+  nats = float(out.split('test/nats')[1].split()[0])
+  assert 0.5 < nats < 2.5  # ln 256 is 5.5
+  assert fingerprint(repository) == before
+
+
+def fingerprint(repository: pathlib.Path):
+  return {
+    path: path.read_bytes()
+    for folder in ('hyperjax', 'configs')
+    for path in (repository / folder).rglob('*.py')
+  }
+
+
+def test_sigterm_saves_and_exits_143(repository, tmp_path, text_file):
+  arguments = (
+    f'--config={repository}/configs/text.py:lstm',
+    f'--config.data.path={text_file}',
+    '--config.data.batch_size=4',
+    '--config.data.sequence_length=16',
+    '--config.model.hidden_size=8',
+    '--config.train.num_steps=200000',
+    '--config.train.log_every=10',
+    f'--workdir={tmp_path}/run',
+  )
+  process = start(*arguments, cwd=repository)
+  log = tmp_path / 'run' / 'metrics.jsonl'
+  deadline = time.monotonic() + 120
+  while not (log.exists() and log.stat().st_size):
+    # The first line reaches the disk with the first checkpoint or signal; the
+    # events file is there once training has begun.
+    if list((tmp_path / 'run').glob('events*')) or process.poll() is not None:
+      break
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  time.sleep(2)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate(timeout=120)
+  assert process.returncode == 143, err
+  assert 'stopped at step' in err
+  again = start(*arguments, cwd=repository)
+  time.sleep(5)
+  again.send_signal(signal.SIGTERM)
+  _, err = again.communicate(timeout=120)
+  assert again.returncode == 143, err
+  assert 'going on from step' in err
+
+
+@pytest.mark.data
+def test_the_smoke_run_on_penn_treebank(repository, tmp_path):
+  import os
+
+  if not os.path.isdir(f'{os.environ.get("HYPERJAX_DATA_DIR", "")}/ptb'):
+    pytest.skip('no ptb/ under $HYPERJAX_DATA_DIR')
+  arguments = (
+    f'--config={repository}/configs/ptb.py:ln_hyper_lstm,smoke',
+    f'--workdir={tmp_path}/run',
+  )
+  process = start(*arguments, cwd=repository)
+  while (
+    process.poll() is None
+    and not (tmp_path / 'run' / 'checkpoints' / '100').exists()
+  ):
+    time.sleep(0.1)
+  process.kill()
+  process.communicate()
+  for mode in ('train', 'evaluate', 'sample'):
+    process = start(*arguments, f'--mode={mode}', cwd=repository)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    if mode == 'train':
+      assert 'going on from step' in err
+    if mode == 'evaluate':
+      assert 1.0 < float(out.split('bits_per_char": ')[1].split('\n')[0]) < 4.0
+    if mode == 'sample':
+      assert out.startswith('the ')
