@@ -33,7 +33,12 @@ def find(package: str, name: str, field: str) -> Callable[..., Any]:
   target = f'hyperjax.{package}.{name}' if name in known else name
   try:
     found = importlib.util.find_spec(target)
-  except (ImportError, ValueError, AttributeError):
+  except ModuleNotFoundError as error:
+    # The module's own imports may fail too, and that is another matter.
+    if not error.name or not f'{target}.'.startswith(f'{error.name}.'):
+      raise
+    found = None
+  except (ImportError, ValueError):  # no name that could be imported
     found = None
   module = importlib.import_module(target) if found else None
   if not callable(getattr(module, 'build', None)):
@@ -83,12 +88,10 @@ def options_of(build: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   class itself is that of its metaclass, and says nothing.)
   """
   if isinstance(build, functools.partial):
-    options = options_of(build.func)
-    return {
-      name: p for name, p in options.items() if name not in build.keywords
-    }
+    options = list(options_of(build.func).items())[len(build.args) :]
+    return {name: p for name, p in options if name not in build.keywords}
   function = build.__init__ if inspect.isclass(build) else build
-  options = dict(inspect.signature(function).parameters)
+  options = dict(inspect.signature(function, eval_str=True).parameters)
   if inspect.isclass(build):
     options.pop('self')
   return options
@@ -109,7 +112,11 @@ def check(
     if key not in parameters or key in given:
       if takes_all and key not in given:
         continue
-      known = [name for name in parameters if name not in given]
+      known = [
+        name
+        for name, parameter in parameters.items()
+        if name not in given and parameter.kind is not parameter.VAR_KEYWORD
+      ]
       raise UserError(
         f'{field}.{key}: {what} has no such option{did_you_mean(key, known)}'
       )

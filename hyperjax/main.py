@@ -23,7 +23,7 @@ _MODE = flags.DEFINE_enum(
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-  """absl's flag parser, with a flag for each field of the config.
+  """Parses flags with absl, with a flag for each field of the config.
 
   `config_flags.DEFINE_config_file` would do for a good command line, but
   answers a missing file, an unknown row or an unknown field with a traceback;

@@ -88,7 +88,7 @@ def test_a_workdir_holds_what_the_readme_says(whole):
 
 
 def test_metrics_carry_their_unit_and_every_step_is_due(whole):
-  config, workdir, _ = whole
+  _, workdir, _ = whole
   train = [line for line in lines(workdir) if 'train/loss_nats' in line]
   assert [line['step'] for line in train] == list(range(5, 61, 5))
   assert all(line['train/grad_norm'] > 0 for line in train)
@@ -273,11 +273,11 @@ def test_a_prompt_the_model_can_not_read(whole):
 
 
 def test_a_finished_runs_model_loads_in_three_lines(whole):
-  _, workdir, result = whole
+  _, workdir, _ = whole
   # The README's three lines:
   model, meta = run.load(workdir)
   symbols = jnp.array([[meta['alphabet'].index(ord(c)) for c in 'the cat']])
-  carry, logits = model(model.initial_carry(1), symbols)
+  _, logits = model(model.initial_carry(1), symbols)
   assert logits.shape == (1, 7, len(meta['alphabet']))
   p = jax.nn.softmax(logits[0, 2])  # of what follows 'the'
   assert p[meta['alphabet'].index(ord(' '))] > 0.5
@@ -317,7 +317,7 @@ def test_changed_data_is_refused(whole, tmp_path, text_file):
 
 def test_no_run_in_the_workdir(whole, tmp_path):
   config, _, _ = whole
-  with pytest.raises(UserError, match='config.json'):
+  with pytest.raises(UserError, match=r'config\.json'):
     run.evaluate(config, tmp_path)
-  with pytest.raises(UserError, match='config.json'):
+  with pytest.raises(UserError, match=r'config\.json'):
     run.load(tmp_path)

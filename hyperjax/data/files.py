@@ -32,13 +32,13 @@ def data_dir(dir: str, name: str, files: str) -> pathlib.Path:
   return path
 
 
-def read_bytes(path: pathlib.Path) -> bytes:
+def read_bytes(path: pathlib.Path, may_be_empty: bool = False) -> bytes:
   """Reads a file; a missing, empty or unreadable one is a `UserError`."""
   try:
     content = path.read_bytes()
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
-  if not content:
+  if not content and not may_be_empty:
     raise UserError(f'{path}: the file is empty')
   return content
 

@@ -14,6 +14,8 @@ NOT_LIBRARY = {
   'dist-packages',
   '__pycache__',
 }
+# Records of how this Python was built, which differ from machine to machine.
+BUILD_RECORDS = ('_sysconfigdata', 'config-')
 
 
 def version() -> str:
@@ -32,6 +34,7 @@ def source_files() -> list[pathlib.Path]:
     path
     for path in root().rglob('*.py')
     if NOT_LIBRARY.isdisjoint(path.relative_to(root()).parts)
+    and not path.relative_to(root()).parts[0].startswith(BUILD_RECORDS)
   ]
   if not files:
     raise UserError(

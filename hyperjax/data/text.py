@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import logging
+import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 import jax
@@ -193,11 +195,11 @@ def build(
   """Text of the user's, or by default the Python standard library's source.
 
   A file is split 90/5/5 in order. A folder of three files (beside README and
-  LICENSE) with 'train', 'valid' (or 'val', 'dev') and 'test' in their names is
-  split so. In any other folder the files, those in subfolders too, are put in
-  the order of a hash of their names and split 90/5/5, so that each split is
-  spread over the whole folder; hidden files and files with a zero byte are
-  left out, and the log says how many.
+  LICENSE) that have the words 'train', 'valid' (or 'val', 'dev') and 'test' in
+  their names, such as ptb.train.txt, is split so. In any other folder the
+  files, those in subfolders too, are put in the order of a hash of their names
+  and split 90/5/5, so that each split is spread over the whole folder; hidden
+  files and files with a zero byte are left out, and the log says how many.
 
   Args:
     path: a file or folder; empty means the standard library.
@@ -206,7 +208,10 @@ def build(
     vocab_size: see `TextSource`.
   """
   if path:
-    texts, name = read_texts(pathlib.Path(path).expanduser()), path
+    try:
+      texts, name = read_texts(pathlib.Path(path).expanduser()), path
+    except (OSError, RuntimeError) as error:  # too long a name; no such ~user
+      raise UserError(f'config.data.path: {path!r}: {error}') from error
   else:
     files = stdlib.source_files()
     texts = split_in_order(join_files(stdlib.root(), files))
@@ -231,17 +236,17 @@ def build(
 
 def read_texts(path: pathlib.Path) -> dict[str, bytes]:
   """The splits of a file or folder; see `build`."""
-  if not path.exists():
-    raise UserError(f'config.data.path: {path} does not exist')
-  if not path.is_dir():
+  if path.is_file():
     return split_in_order(read_bytes(path))
+  if not path.is_dir():
+    raise UserError(f'config.data.path: {path} does not exist')
   files = sorted(
     p
     for p in path.rglob('*')
     if p.is_file()
     and not any(part.startswith('.') for part in p.relative_to(path).parts)
   )
-  if named := _named_splits(files):
+  if named := _named_splits(path, files):
     return {split: read_bytes(file) for split, file in named.items()}
   return split_in_order(join_files(path, files))
 
@@ -251,10 +256,10 @@ def join_files(root: pathlib.Path, files: Sequence[pathlib.Path]) -> bytes:
   files = sorted(
     files,
     key=lambda file: hashlib.sha256(
-      file.relative_to(root).as_posix().encode()
+      os.fsencode(file.relative_to(root).as_posix())
     ).digest(),
   )
-  contents = [file.read_bytes() for file in files]
+  contents = [read_bytes(file, may_be_empty=True) for file in files]
   texts = [content for content in contents if b'\0' not in content]
   if not any(texts):
     raise UserError(f'{root}: no text in this folder')
@@ -284,22 +289,36 @@ def encode(text: bytes, alphabet: bytes) -> np.ndarray:
   return table[np.frombuffer(text, np.uint8)]
 
 
-def _named_splits(files):
-  """{'train': file, ...} if the folder's three files are named so, or None."""
-  marks = {
-    'train': ('train',),
-    'valid': ('valid', 'val', 'dev'),
-    'test': ('test',),
+def _named_splits(root, files):
+  """{'train': file, ...} if a folder's files are named so, or None."""
+  words = {
+    'train': {'train', 'training'},
+    'valid': {'valid', 'validation', 'val', 'dev'},
+    'test': {'test'},
   }
   files = [
-    f for f in files if not f.name.upper().startswith(('README', 'LICENSE'))
+    file
+    for file in files
+    if not file.name.upper().startswith(('README', 'LICENSE'))
   ]
   named = {
-    split: [f for f in files if any(m in f.name.lower() for m in marks[split])]
+    split: [
+      file
+      for file in files
+      if words[split] & set(re.split('[^a-z]+', file.name.lower()))
+    ]
     for split in SPLITS
   }
-  if len(files) == 3 and all(len(named[split]) == 1 for split in SPLITS):
-    return {split: named[split][0] for split in SPLITS}
+  if any(len(named[split]) != 1 for split in SPLITS):
+    return None
+  named = {split: named[split][0] for split in SPLITS}
+  if len(files) == len(SPLITS):
+    return named
+  if all(file.parent == root for file in named.values()):
+    raise UserError(
+      f'config.data.path: {root} has files named train, valid and test, and '
+      f'{len(files) - len(SPLITS)} more; give a folder with those three alone'
+    )
   return None
 
 

@@ -15,8 +15,9 @@ def order_n_bits(
 ) -> float:
   """Bits per symbol of an order-n Markov model with Witten-Bell smoothing.
 
-  With n(s) the count of a context s in the training text, n(s, a) that of
-  symbol a behind it, and t(s) the number of distinct symbols seen behind it,
+  With n(s) how often something follows a context s in the training text,
+  n(s, a) how often that is symbol a, and t(s) the number of distinct symbols
+  seen behind it,
 
       p(a | s) = (n(s, a) + t(s) p(a | s')) / (n(s) + t(s))
 
@@ -33,7 +34,7 @@ def order_n_bits(
     Mean of -log2 p over the M - 1 predictions.
   """
   p = np.full(len(test) - 1, 1.0 / vocab_size)
-  for length in range(order + 1):
+  for length in range(min(order + 1, len(train), len(test))):
     seen = _ngrams(train, length + 1, vocab_size)
     wanted = _ngrams(test, length + 1, vocab_size)[-len(p) :]
     rest = slice(len(p) - len(wanted), None)  # where the context is complete

@@ -26,7 +26,7 @@ class Every:
   def next(self, step: int) -> int:
     """The first due step after `step`."""
     multiples = ((step // period + 1) * period for period in self.periods)
-    return min(*multiples, self.last)
+    return min([*multiples, self.last])
 
 
 @dataclasses.dataclass(frozen=True)

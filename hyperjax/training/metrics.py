@@ -31,8 +31,8 @@ def mean_of(values: Array, mask: Array | None = None) -> Mean:
   """The mean of `values`, of those alone where `mask` is true."""
   if mask is None:
     return Mean(jnp.sum(values), jnp.asarray(values.size, jnp.float32))
-  mask = mask.astype(jnp.float32)
-  return Mean(jnp.sum(values * mask), jnp.sum(mask))
+  total = jnp.sum(jnp.where(mask, values, 0))
+  return Mean(total, jnp.sum(mask, dtype=jnp.float32))
 
 
 def merge(first: Metrics, second: Metrics) -> Metrics:

@@ -26,7 +26,7 @@ def build(
     learning_rate: the peak, reached after the warm-up.
     num_steps: steps of the whole run; schedules end there.
     schedule: 'constant', or 'linear' or 'cosine' decay to zero.
-    warmup_steps: steps of linear warm-up from zero.
+    warmup_steps: steps of linear warm-up, from peak / warmup_steps.
     clip_norm: largest global norm of the gradient; 0 means no clipping.
     clip_value: largest absolute value of an element; 0 means no clipping.
     weight_decay: of adamw.

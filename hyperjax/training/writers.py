@@ -27,7 +27,7 @@ class MetricsWriter:
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """One line `{"step": ..., name: number}`; NaN is written as null."""
     finite = {
-      name: value if math.isfinite(value) else None
+      name: float(value) if math.isfinite(value) else None
       for name, value in metrics.items()
     }
     self._file.write(json.dumps({'step': step, **finite}).encode() + b'\n')
@@ -48,7 +48,7 @@ class MetricsWriter:
     self._events.close()
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float | None]]:
   """The lines of a workdir's `metrics.jsonl`; a last, cut-off one is left."""
   lines = (workdir / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
   return [json.loads(line) for line in lines]

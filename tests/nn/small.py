@@ -47,12 +47,16 @@ def split(name, *, seed=0, **options):
   """The graph and the parameters, moved off their special initial values."""
   graph, params = nnx.split(build(name, seed=seed, **options))
   noise = random_like(params, seed + 100, 0.3)
-  return graph, jax.tree.map(jnp.add, params, noise)
+  return graph, jax.tree.map(
+    lambda x, y: jnp.asarray(np.asarray(x) + np.asarray(y)), params, noise
+  )
 
 
 def cell(name, **options):
   graph, params = split(name, **options)
-  return nnx.merge(graph, jax.tree.map(jnp.copy, params))
+  return nnx.merge(
+    graph, jax.tree.map(lambda x: jnp.array(np.asarray(x)), params)
+  )
 
 
 def sequence(time=TIME, batch=BATCH, seed=1):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,15 @@ def two_layers(name='lstm', keep_prob=1.0, cell_keep_prob=1.0):
   return Stack(cells, keep_prob), carry
 
 
+@functools.partial(small.jit, static_argnums=0)
+def run_parts(graph, params, carry, xs, key=None, mask=None):
+  return nnx.merge(graph, params)(carry, xs, key, mask=mask)
+
+
+def run(stack, *args, **options):
+  return run_parts(*nnx.split(stack), *args, **options)
+
+
 def assert_same(actual, expected):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
@@ -33,7 +44,7 @@ def test_two_layers_equal_two_unrolls(name):
   stack, carry = two_layers(name)
   xs = small.sequence()
 
-  actual = small.jit(stack)(carry, xs)
+  actual = run(stack, carry, xs)
 
   @small.jit
   def two_unrolls(carry, xs):
@@ -58,11 +69,11 @@ def test_dropout_between_layers_needs_a_key_and_spares_the_input():
   always, _ = two_layers(keep_prob=1.0)
   xs = small.sequence()
 
-  without, hs_without = stack(carry, xs)
-  dropped, hs_dropped = stack(carry, xs, KEY)
+  without, hs_without = run(stack, carry, xs)
+  dropped, hs_dropped = run(stack, carry, xs, KEY)
 
-  assert_same((without, hs_without), always(carry, xs))
-  assert_same(always(carry, xs, KEY), always(carry, xs))
+  assert_same((without, hs_without), run(always, carry, xs))
+  assert_same(run(always, carry, xs, KEY), run(always, carry, xs))
   assert_same(dropped[0], without[0])  # the bottom layer saw all of it
   assert np.abs(hs_dropped - hs_without).max() > 1e-2
 
@@ -71,22 +82,27 @@ def test_a_single_layer_has_no_dropout_around_it():
   stack = Stack([small.cell('lstm')], keep_prob=0.5)
   carry, xs = (small.carry('lstm'),), small.sequence()
 
-  assert_same(stack(carry, xs, KEY), stack(carry, xs))
+  assert_same(run(stack, carry, xs, KEY), run(stack, carry, xs))
 
 
 def test_dropout_between_layers_keeps_its_share_and_scales_it():
-  top = small.build('lstm', input_size=1, hidden_size=1)
   bottom = small.build('lstm', hidden_size=1)
-  # A top layer that says whether its input is zero.
-  top.input.kernel[...] = jnp.array([[0.0, 1e6, 0.0, 0.0]])
+  top = small.build('lstm', input_size=1, hidden_size=1)
+  # A top layer that has nothing to say but its input.
+  top.input.kernel[...] = jnp.array([[0.0, 1.0, 0.0, 0.0]])
   top.recurrent.kernel[...] = jnp.zeros((1, 4))
-  top.gates.bias[...] = jnp.zeros((4, 1)).at[2].set(-1e3)
-  stack = Stack([bottom, top], keep_prob=0.8)
+  top.gates.bias[...] = jnp.zeros((4, 1)).at[2].set(-1e3)  # forgets all
   xs = small.sequence(time=50, batch=40)
+  stack = Stack([bottom, top], keep_prob=0.8)
+  carry = stack.initial_carry(40)
 
-  _, hs = stack(stack.initial_carry(40), xs, KEY)
+  _, hs = run(stack, carry, xs, KEY)
 
-  assert abs(np.mean(hs != 0) - 0.8) < 0.04  # standard error 0.009
+  _, below = run(Stack([bottom]), carry[:1], xs)
+  expected = 0.5 * np.tanh(0.5 * np.tanh(below / 0.8))
+  kept = np.asarray(hs != 0)
+  assert abs(kept.mean() - 0.8) < 0.04  # standard error 0.009
+  np.testing.assert_allclose(hs[kept], expected[kept], rtol=1e-4)
 
 
 def test_every_layer_has_recurrent_dropout():
@@ -95,8 +111,8 @@ def test_every_layer_has_recurrent_dropout():
   stack.cells[1].input.kernel[...] *= 0
   xs = small.sequence()
 
-  without, _ = stack(carry, xs)
-  dropped, _ = stack(carry, xs, KEY)
+  without, _ = run(stack, carry, xs)
+  dropped, _ = run(stack, carry, xs, KEY)
 
   for layer in range(2):
     assert np.abs(dropped[layer][0] - without[layer][0]).max() > 1e-2
@@ -115,7 +131,9 @@ def test_masks_differ_between_layers():
     return cell
 
   stack = Stack([layer(small.INPUT), layer(30)])
-  (bottom, top), _ = stack(stack.initial_carry(8), small.sequence(2, 8), KEY)
+  (bottom, top), _ = run(
+    stack, stack.initial_carry(8), small.sequence(2, 8), KEY
+  )
 
   differ = np.mean((bottom[1] != 0) != (top[1] != 0))
   assert abs(differ - 0.5) < 0.15  # 240 draws: standard error 0.03
@@ -125,7 +143,7 @@ def test_options_reach_unroll():
   stack, carry = two_layers()
   mask = jnp.zeros((small.TIME, small.BATCH), bool)
 
-  unmoved, hs = stack(carry, small.sequence(), mask=mask)
+  unmoved, hs = run(stack, carry, small.sequence(), mask=mask)
 
   assert_same(unmoved, carry)
   assert not np.any(hs)

@@ -146,7 +146,7 @@ def test_outputs_without_a_gradient_do_no_harm():
 
 def test_vmap_over_seeds_equals_one_seed_at_a_time():
   each = [
-    at('ln_hyper_lstm', jax.random.key(seed), keep_prob=0.7, seed=seed)
+    at('ln_lstm', jax.random.key(seed), keep_prob=0.7, seed=seed)
     for seed in (0, 1)
   ]
   graph, _ = each[0]
