@@ -29,7 +29,7 @@ def get_config(argument: str = ''):
       'z_size': 8,
     }
   )
-  config.optimizer.learning_rate = 3e-3
+  config.optimizer.learning_rate = 6e-3
   config.optimizer.schedule = 'cosine'
   config.optimizer.warmup_steps = 100
   config.train.update(

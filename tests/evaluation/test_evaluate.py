@@ -1,0 +1,40 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hyperjax import run
+from hyperjax.evaluation.evaluate import Evaluator
+
+
+@pytest.fixture(scope='module')
+def measured(make_tiny_config):
+  """A model with random weights, and its exact bits on the test split."""
+  config = make_tiny_config()
+  config.model.cell = 'ln_lstm'
+  task, source = run.build_task(config), run.build_source(config)
+  params, state = task.init(jax.random.key(1))
+  params = jax.tree.map(lambda x: 1.5 * x, params)
+  symbols = jnp.asarray(source.symbols['test'], jnp.int32)[None]
+  model = task.merge((params, state))
+  _, logits = model(model.initial_carry(1), symbols[:, :-1])
+  log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
+  targets = np.asarray(symbols[0, 1:])
+  bits = -log_p[0, np.arange(len(targets)), targets] / math.log(2)
+  return Evaluator(task, source), params, state, float(bits.mean())
+
+
+def test_one_stream_is_one_contiguous_pass(measured):
+  evaluator, params, state, bits = measured
+  metrics = evaluator(params, state, 'test', 1)
+  assert list(metrics) == ['test/bits_per_char']
+  assert metrics['test/bits_per_char'] == pytest.approx(bits, rel=1e-6)
+
+
+@pytest.mark.parametrize('streams', [2, 3, 7, 16])
+def test_warmed_up_streams_come_close(measured, streams):
+  evaluator, params, state, bits = measured
+  metrics = evaluator(params, state, 'test', streams, name='test_quick')
+  assert metrics['test_quick/bits_per_char'] == pytest.approx(bits, rel=1e-4)
