@@ -71,6 +71,7 @@ def main(argv: Sequence[str]) -> None:
 def cli() -> None:
   """Entry point: a `UserError` is one line and exit code 2."""
   absl_logging.set_verbosity(absl_logging.ERROR)
+  absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
   logging.getLogger('hyperjax').setLevel(logging.INFO)
   try:
     app.run(main, flags_parser=parse)

@@ -113,17 +113,23 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   result = {
     'step': config.train.num_steps,
     'best_step': best_step,
-    'seed': config.seed,
-    'parameters': count(variables.params),
-    'data': source.meta['name'],
-    'evaluation': source.eval_protocol(config.eval.num_streams),
+    **_conclude(config, workdir, task, source, evaluator, variables),
   }
+  files.write_json(path, result)
+  return result
+
+
+def _conclude(config, workdir, task, source, evaluator, variables):
+  """Measures the best step, draws and samples; most of the result."""
+  metrics = {}
   for split in ('valid', 'test'):
-    result |= measure(config, evaluator, variables, split, task.objective)
+    metrics |= measure(config, evaluator, variables, split, task.objective)
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )
-  result |= {f'reference/{name}': value for name, value in references.items()}
+  for label, value in references.items():
+    name = f'{label.replace(" ", "_")}_{task.objective}'
+    metrics[f'reference/{name}'] = value
   curves.learning_curve(
     workdir / 'learning_curve.png',
     read_metrics(workdir),
@@ -133,8 +139,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   if hasattr(task, 'sample'):
     text = task.sample(variables, config.sample.to_dict(), source.meta)
     (workdir / 'sample.txt').write_text(text)
-  files.write_json(path, result)
-  return result
+  return {
+    'seed': config.seed,
+    'parameters': count(variables.params),
+    'data': source.meta['name'],
+    'evaluation': source.eval_protocol(config.eval.num_streams),
+    **metrics,
+  }
 
 
 def summary(workdir: pathlib.Path) -> str:

@@ -82,8 +82,8 @@ class LanguageModel:
     """What count models reach on the same split, in bits per character."""
     symbols = source.symbols
     return {
-      'unigram_bits_per_char': count_model.unigram_bits(symbols[split]),
-      'order_3_count_model_bits_per_char': count_model.order_n_bits(
+      'unigram entropy': count_model.unigram_bits(symbols[split]),
+      'order-3 count model': count_model.order_n_bits(
         symbols['train'], symbols[split], self._vocab_size, order=3
       ),
     }

@@ -34,17 +34,21 @@ class Progress:
       smoothing=0.1,
       leave=unit == 'step',
     )
-    self._unit, self._total, self._initial = unit, total, initial
+    self._unit, self._total, self._first = unit, total, None
     self._start = self._last_line = time.monotonic()
     self._numbers = ''
 
   def update(self, step: int) -> None:
     """Moves to `step`."""
+    now = time.monotonic()
     if self._terminal:
       self._bar.update(step - self._bar.n)
-    elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-      self._last_line = time.monotonic()
+    elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+      self._last_line = now
       say(self._line(step))
+    if self._first is None:
+      # Speed is measured from here on: until now it was mostly compilation.
+      self._first, self._start = step, now
 
   def show(self, **numbers: float) -> None:
     """Numbers to show beside the bar."""
@@ -57,16 +61,14 @@ class Progress:
     self._bar.close()
 
   def _line(self, step):
-    seconds = time.monotonic() - self._start
-    speed = (step - self._initial) / seconds
-    left = (
-      tqdm.tqdm.format_interval((self._total - step) / speed)
-      if speed and self._total
-      else '?'
-    )
+    text = f'{self._unit} {step:,}/{self._total:,}  {self._numbers}'
+    if self._first is None:
+      return f'{text}compiled in {time.monotonic() - self._start:.0f} s'
+    speed = (step - self._first) / (time.monotonic() - self._start)
+    left = (self._total - step) / speed if speed and self._total else 0
     return (
-      f'{self._unit} {step:,}/{self._total:,}  {self._numbers}'
-      f'{speed:.3g} {self._unit}s/s  {left} left'
+      f'{text}{speed:.3g} {self._unit}s/s  '
+      f'{tqdm.tqdm.format_interval(left)} left'
     )
 
 
