@@ -63,7 +63,8 @@ def test_it_learns_and_says_so(whole):
   config, workdir, result = whole
   assert result['step'] == config.train.num_steps
   assert (
-    result['test/bits_per_char'] < result['reference/unigram_bits_per_char']
+    result['test/bits_per_char']
+    < result['reference/unigram_entropy_bits_per_char']
   )
   first = lines(workdir)[0]['train/bits_per_char']
   assert result['valid/bits_per_char'] < first - 1
