@@ -37,9 +37,9 @@ def get_config(argument: str = ''):
   config.optimizer.warmup_steps = 100
   config.train.update(
     {
-      'num_steps': 4_000,
-      'eval_every': 1_000,
-      'checkpoint_every': 500,
+      'num_steps': 3_600,
+      'eval_every': 900,
+      'checkpoint_every': 300,
       'log_every': 50,
     }
   )

@@ -3,6 +3,7 @@
 import functools
 import math
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -128,7 +129,7 @@ def _conclude(config, workdir, task, source, evaluator, variables):
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )
   for label, value in references.items():
-    name = f'{label.replace(" ", "_")}_{task.objective}'
+    name = re.sub(r'\W', '_', f'{label}_{task.objective}')
     metrics[f'reference/{name}'] = value
   curves.learning_curve(
     workdir / 'learning_curve.png',
@@ -200,7 +201,7 @@ def restore(
 ) -> tuple[Task, Variables, int]:
   """The task and the variables of `config.eval.step`, or of the best step."""
   task = build_task(config)
-  files.check_config(workdir, config)
+  files.check_config(workdir, config, reading=True)
   checkpointer = Checkpointer(workdir, read_only=True)
   step = config.eval.step
   if not step:

@@ -15,8 +15,18 @@ from ml_collections import ConfigDict
 from hyperjax.config import flatten
 from hyperjax.errors import UserError
 
-# What may change between the sessions of one run.
+# What may change between the sessions of one run, and what else when its model
+# is only read.
 MAY_DIFFER = ('sample.', 'eval.', 'train.log_every')
+UNREAD = (
+  'seed',
+  'optimizer.',
+  'train.',
+  'data.dir',
+  'data.path',
+  'data.batch_size',
+  'data.sequence_length',
+)
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -52,8 +62,15 @@ def open_run(workdir: pathlib.Path, config: ConfigDict) -> None:
     raise UserError(f'--workdir {workdir}: {error.strerror}') from error
 
 
-def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
+def check_config(
+  workdir: pathlib.Path, config: ConfigDict, *, reading: bool = False
+) -> None:
   """Checks that a folder's run has this config.
+
+  Args:
+    workdir: of a run.
+    config: of the command line.
+    reading: whether only the model is wanted, not to train it further.
 
   Raises:
     UserError: names the fields that differ, or says that there is no run.
@@ -65,7 +82,7 @@ def check_config(workdir: pathlib.Path, config: ConfigDict) -> None:
     f'{path} (was {old.get(path, "absent")!r}, is {new.get(path, "absent")!r})'
     for path in sorted(old.keys() | new.keys())
     if old.get(path, absent) != new.get(path, absent)
-    and not path.startswith(MAY_DIFFER)
+    and not path.startswith(MAY_DIFFER + UNREAD * reading)
     and not (path == 'train.num_steps' and new[path] > old[path])
   ]
   if changes:

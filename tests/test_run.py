@@ -197,6 +197,21 @@ def test_another_config_is_refused_by_the_fields_name(whole):
   assert 'data.batch_size' in str(error.value)
 
 
+def test_a_model_is_read_whatever_it_was_trained_with(whole):
+  config, workdir, result = whole
+  other = config.copy_and_resolve_references()
+  other.optimizer.learning_rate = 1.0
+  other.train.num_steps = 7
+  other.data.batch_size = 3
+  found = run.evaluate(other, workdir)
+  assert found['test/bits_per_char'] == result['test/bits_per_char']
+  other.model.hidden_size = 13
+  with pytest.raises(UserError, match=r'model\.hidden_size'):
+    run.evaluate(other, workdir)
+  with pytest.raises(UserError, match=r'model\.hidden_size'):
+    run.sample(other, workdir)
+
+
 def test_more_steps_go_on_from_the_last(whole, tmp_path):
   config, _, _ = whole
   config = config.copy_and_resolve_references()
