@@ -130,7 +130,8 @@ def load(spec: str) -> ConfigDict:
   """
   path, colon, argument = spec.partition(':')
   if not os.path.isfile(path):
-    folder = os.path.dirname(path) or '.'
+    folder = os.path.dirname(path)
+    folder = folder if os.path.isdir(folder) else 'configs'
     files = os.listdir(folder) if os.path.isdir(folder) else []
     known = [os.path.join(folder, f) for f in files if f.endswith('.py')]
     raise UserError(f"--config: no file '{path}'{did_you_mean(path, known)}")
@@ -171,6 +172,7 @@ def validate(config: ConfigDict) -> None:
   Raises:
     UserError: names the first field that is out of its range.
   """
+  _check_sections(config)
   for path, value in flatten(config):
     name = path.rsplit('.', 1)[-1]
     rule = _rule(name)
@@ -178,6 +180,35 @@ def validate(config: ConfigDict) -> None:
       holds, words = rule
       if not (math.isfinite(value) and holds(value)):
         raise UserError(f'config.{path} is {value}; it must be {words}')
+
+
+def _check_sections(config):
+  """The sections that are no arguments of a `build` have known fields."""
+  base = base_config()
+  for section in base:
+    if section not in config:
+      raise UserError(f'config.{section} is missing')
+    if not isinstance(base[section], ConfigDict):
+      continue
+    if not isinstance(config[section], ConfigDict):
+      raise UserError(f'config.{section} is not a section')
+    if section in ('train', 'eval'):
+      known = base[section]
+      for name in [*known, *config[section]]:
+        if name not in known:
+          raise UserError(
+            f'no field config.{section}.{name}{did_you_mean(name, known)}'
+          )
+        if name not in config[section]:
+          raise UserError(f'config.{section}.{name} is missing')
+        value, like = config[section][name], known[name]
+        if not isinstance(value, (type(like), int)):
+          raise UserError(
+            f'config.{section}.{name}: {value!r} is not of type '
+            f'{type(like).__name__}'
+          )
+    elif 'name' in base[section] and 'name' not in config[section]:
+      raise UserError(f'config.{section}.name is missing')
 
 
 def _rule(name):
@@ -197,6 +228,7 @@ def _rule(name):
     'clip_norm',
     'clip_value',
     'weight_decay',
+    'implausible_below',
     'step',
     'temperature',
     'top_k',

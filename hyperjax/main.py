@@ -73,10 +73,12 @@ def cli() -> None:
   absl_logging.set_verbosity(absl_logging.ERROR)
   absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
   logging.getLogger('hyperjax').setLevel(logging.INFO)
+  sys.stdout.reconfigure(errors='replace')  # samples hold any character
   try:
     app.run(main, flags_parser=parse)
   except UserError as error:
-    sys.exit(f'error: {error}')
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
   except SignalledError as error:
     sys.exit(128 + error.signum)
 

@@ -16,6 +16,7 @@ from hyperjax.config import validate
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.pictures import curves
+from hyperjax.training import loop
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.progress import say
@@ -88,36 +89,51 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     UserError: a bad config or workdir, bad data, or a diverged run.
     SignalledError: SIGTERM or SIGINT; the state has been saved.
   """
-  # Everything that can be wrong with the config shows before the first file
-  # is written, so that a mended command finds a clean workdir.
   task = build_task(config)
-  optimizer, learning_rate = optimizers.build(
-    num_steps=config.train.num_steps, **config.optimizer.to_dict()
-  )
-  if (workdir / 'config.json').exists():
-    files.check_config(workdir, config)
-  path = workdir / 'result.json'
-  if path.exists():
-    result = files.read_json(path)
-    if result['step'] >= config.train.num_steps:
-      say(f'{workdir}: the run is finished, at step {result["step"]:,}')
-      return result
-  source = build_source(config)
-  evaluator = Evaluator(task, source)
-  files.open_run(workdir, config)
-  with Session(
-    config, workdir, task, source, evaluator, optimizer, learning_rate
-  ) as session:
-    files.write_json(workdir / 'data.json', source.meta)
-    session.train()
-    variables, best_step = session.best_variables()
-  result = {
-    'step': config.train.num_steps,
-    'best_step': best_step,
-    **_conclude(config, workdir, task, source, evaluator, variables),
-  }
-  files.write_json(path, result)
+  optimizer, learning_rate = _build_optimizer(config)
+  with loop.Interruption() as interruption:
+    files.make_folder(workdir)
+    path = workdir / 'result.json'
+    if files.has_checkpoints(workdir):
+      files.check_config(workdir, config)
+      if path.exists():
+        result = files.read_json(path, 'step')
+        if result['step'] >= config.train.num_steps:
+          say(f'{workdir}: the run is finished, at step {result["step"]:,}')
+          return result
+    source = build_source(config)
+    evaluator = Evaluator(task, source)
+    with Session(
+      config, workdir, task, source, evaluator, optimizer, learning_rate
+    ) as session:
+      # Only now, so that a command that fails leaves the run as it was.
+      files.write_json(workdir / 'config.json', files.config_json(config))
+      files.write_json(workdir / 'environment.json', files.environment())
+      files.write_json(workdir / 'data.json', source.meta)
+      session.train(interruption)
+      variables, best_step = session.best_variables()
+      result = {
+        'step': config.train.num_steps,
+        'best_step': best_step,
+        **_conclude(config, workdir, task, source, evaluator, variables),
+      }
+      files.write_json(path, result)
   return result
+
+
+def _build_optimizer(config):
+  options, given = (
+    config.optimizer.to_dict(),
+    {'num_steps': config.train.num_steps},
+  )
+  by_name.check(
+    optimizers.build,
+    options,
+    given,
+    field='config.optimizer',
+    what='the optimizer',
+  )
+  return optimizers.build(**options, **given)
 
 
 def _conclude(config, workdir, task, source, evaluator, variables):
@@ -139,7 +155,7 @@ def _conclude(config, workdir, task, source, evaluator, variables):
   )
   if hasattr(task, 'sample'):
     text = task.sample(variables, config.sample.to_dict(), source.meta)
-    (workdir / 'sample.txt').write_text(text)
+    (workdir / 'sample.txt').write_text(text, encoding='utf-8')
   return {
     'seed': config.seed,
     'parameters': count(variables.params),
@@ -151,7 +167,9 @@ def _conclude(config, workdir, task, source, evaluator, variables):
 
 def summary(workdir: pathlib.Path) -> str:
   """What a finished run has to show, for a person to read."""
-  result = files.read_json(workdir / 'result.json')
+  result = files.read_json(
+    workdir / 'result.json', 'step', 'best_step', 'parameters', 'evaluation'
+  )
   rows = {
     name: value
     for name, value in result.items()
@@ -167,7 +185,7 @@ def summary(workdir: pathlib.Path) -> str:
   ]
   sample_file = workdir / 'sample.txt'
   if sample_file.exists():
-    lines += ['', f'{sample_file}:', sample_file.read_text()]
+    lines += ['', f'{sample_file}:', sample_file.read_text(encoding='utf-8')]
   lines += ['', f'learning curve: {workdir / "learning_curve.png"}']
   return '\n'.join(lines)
 
@@ -187,6 +205,8 @@ def measure(
   metrics = evaluator(*variables, split, config.eval.num_streams)
   bound = config.eval.implausible_below
   value = metrics[f'{split}/{objective}']
+  if not math.isfinite(value):
+    raise UserError(f'{split}/{objective} is {value}: the model is broken')
   if split == 'test' and value < bound:
     raise UserError(
       f'test/{objective} {value:.4f} is refused: under {bound} '
@@ -198,31 +218,39 @@ def measure(
 
 def restore(
   config: ConfigDict, workdir: pathlib.Path
-) -> tuple[Task, Variables, int]:
-  """The task and the variables of `config.eval.step`, or of the best step."""
+) -> tuple[Task, Variables, int, dict[str, Any]]:
+  """The task, the variables of `config.eval.step`, that step, the data's meta.
+
+  Step 0 means the best one on validation.
+
+  Raises:
+    UserError: there is no such run or step, or it is damaged.
+  """
   task = build_task(config)
   files.check_config(workdir, config, reading=True)
-  checkpointer = Checkpointer(workdir, read_only=True)
-  step = config.eval.step
-  if not step:
-    best = checkpointer.best()
-    if best is None:
-      raise UserError(
-        f'{workdir} has no evaluated checkpoint yet; train it further, or '
-        f'choose a checkpoint by --config.eval.step'
-      )
-    step = int(best['step'])
   like = jax.eval_shape(task.init, jax.random.key(0))
-  variables = checkpointer.restore_model(step, like)
+  checkpointer = Checkpointer(workdir, read_only=True)
+  if config.eval.step:
+    variables = checkpointer.restore_model(config.eval.step, like)
+    found = variables, config.eval.step
+  else:
+    found = checkpointer.restore_best(like)
+  if found is None:
+    raise UserError(
+      f'{workdir} has no evaluated checkpoint yet; train it further, or '
+      f'choose a checkpoint by --config.eval.step'
+    )
+  variables, step = found
+  meta = checkpointer.data(step)
   checkpointer.close()
-  return task, variables, step
+  return task, variables, step, meta
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Measures the best step, or `config.eval.step`, on `config.eval.split`."""
-  task, variables, step = restore(config, workdir)
+  task, variables, step, meta = restore(config, workdir)
   source = build_source(config)
-  if source.meta != files.read_json(workdir / 'data.json'):
+  if source.meta != meta:
     raise UserError(f'{workdir}: the data is not what this run trained on')
   metrics = measure(
     config,
@@ -241,25 +269,25 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
 
 def sample(config: ConfigDict, workdir: pathlib.Path) -> str:
   """What the best step, or `config.eval.step`, generates; needs no data."""
-  task, variables, _ = restore(config, workdir)
+  task, variables, _, meta = restore(config, workdir)
   if not hasattr(task, 'sample'):
     raise UserError(f'config.task.name: {config.task.name} can not sample')
-  return task.sample(
-    variables,
-    config.sample.to_dict(),
-    files.read_json(workdir / 'data.json'),
-  )
+  return task.sample(variables, config.sample.to_dict(), meta)
 
 
 def load(workdir: str | pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
   """The best model of a run as a Flax module, and the data's `meta`.
 
+  What its config names (a cell or task of your own, say) must be importable.
+
   Args:
     workdir: of a run that has evaluated at least once.
 
   Raises:
-    UserError: there is no such run, or its checkpoint is damaged.
+    UserError: there is no such run, or its checkpoints are damaged.
   """
   workdir = pathlib.Path(workdir)
-  task, variables, _ = restore(files.read_config(workdir), workdir)
-  return task.merge(variables), files.read_json(workdir / 'data.json')
+  config = files.read_config(workdir)
+  config.eval.step = 0
+  task, variables, _, meta = restore(config, workdir)
+  return task.merge(variables), meta

@@ -96,6 +96,21 @@ class Task(Protocol):
     """What an evaluation batch adds to each metric."""
 
 
+class GenerativeTask(Task, Protocol):
+  """What a task may have besides; runs use what is there."""
+
+  def merge(self, variables: Variables) -> Any:
+    """The model as a Flax module, for `run.load`."""
+
+  def references(self, source: Source, split: str) -> dict[str, float]:
+    """What simple models reach on a split, in the objective's unit, by name."""
+
+  def sample(
+    self, variables: Variables, request: dict[str, Any], meta: dict[str, Any]
+  ) -> str:
+    """What the model generates on `config.sample`, for data of that `meta`."""
+
+
 class TrainState(NamedTuple):
   """All that changes during training; a checkpoint is one of these."""
 

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -14,6 +15,8 @@ from ml_collections import ConfigDict
 
 from hyperjax.config import flatten
 from hyperjax.errors import UserError
+
+CHECKPOINTS = 'checkpoints'
 
 # What may change between the sessions of one run, and what else when its model
 # is only read.
@@ -32,34 +35,63 @@ UNREAD = (
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes a JSON file whole or not at all."""
   partial = path.with_name(path.name + '.partial')
-  partial.write_text(json.dumps(content, indent=2) + '\n')
+  text = json.dumps(content, indent=2, allow_nan=False) + '\n'
+  partial.write_text(text, encoding='utf-8')
   os.replace(partial, path)
 
 
-def read_json(path: pathlib.Path) -> Any:
-  """Reads a JSON file; a missing or broken one is a `UserError`."""
+def read_json(path: pathlib.Path, *keys: str) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Args:
+    path: of the file.
+    *keys: that it must have.
+
+  Raises:
+    UserError: the file is missing or broken.
+  """
   try:
-    return json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding='utf-8'))
   except FileNotFoundError as error:
     raise UserError(
       f'{path} does not exist; --workdir is the folder of a run'
     ) from error
   except (OSError, ValueError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
+  missing = [
+    key for key in keys if not isinstance(content, dict) or key not in content
+  ]
+  if missing or not isinstance(content, dict):
+    raise UserError(f'{path} is damaged: it has no {", ".join(missing)}')
+  return content
 
 
-def open_run(workdir: pathlib.Path, config: ConfigDict) -> None:
-  """Makes the folder and writes what is known before the first step.
-
-  Raises:
-    UserError: the folder can not be written.
-  """
+def make_folder(workdir: pathlib.Path) -> None:
+  """Makes the folder of a run."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / 'config.json', config.to_dict())
-    write_json(workdir / 'environment.json', environment())
   except OSError as error:
     raise UserError(f'--workdir {workdir}: {error.strerror}') from error
+
+
+def has_checkpoints(workdir: pathlib.Path) -> bool:
+  """Whether a run has come as far as to save its state."""
+  folder = workdir / CHECKPOINTS
+  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
+def config_json(config: ConfigDict) -> dict[str, Any]:
+  """The config as it comes back from its file: with lists for tuples.
+
+  Raises:
+    UserError: a field is nothing that JSON can hold.
+  """
+  for path, value in flatten(config):
+    try:
+      json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+      raise UserError(f'config.{path} can not be saved: {error}') from error
+  return json.loads(json.dumps(config.to_dict()))
 
 
 def check_config(
@@ -75,15 +107,16 @@ def check_config(
   Raises:
     UserError: names the fields that differ, or says that there is no run.
   """
-  old = dict(flatten(read_json(workdir / 'config.json')))
-  new = dict(flatten(config))
+  path = workdir / 'config.json'
+  old = dict(flatten(read_json(path, 'model', 'task', 'data', 'train')))
+  new = dict(flatten(config_json(config)))
   absent = object()
   changes = [
     f'{path} (was {old.get(path, "absent")!r}, is {new.get(path, "absent")!r})'
     for path in sorted(old.keys() | new.keys())
     if old.get(path, absent) != new.get(path, absent)
     and not path.startswith(MAY_DIFFER + UNREAD * reading)
-    and not (path == 'train.num_steps' and new[path] > old[path])
+    and not (path == 'train.num_steps' and _is_larger(old, new))
   ]
   if changes:
     raise UserError(
@@ -92,16 +125,22 @@ def check_config(
     )
 
 
+def _is_larger(old, new):
+  steps = old.get('train.num_steps')
+  return isinstance(steps, int) and new['train.num_steps'] > steps
+
+
 def read_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of a run."""
-  return ConfigDict(read_json(workdir / 'config.json'))
+  path = workdir / 'config.json'
+  return ConfigDict(read_json(path, 'model', 'task', 'data', 'eval'))
 
 
 def environment() -> dict[str, Any]:
   """Revision, versions and devices, as far as they can be told."""
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
   return {
-    'command': ' '.join(sys.argv),
+    'command': shlex.join(sys.argv),
     'git': _git_revision(),
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},

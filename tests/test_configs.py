@@ -132,3 +132,26 @@ def test_a_hyper_cell_needs_its_sizes(tiny_config):
   del tiny_config.model.hyper_size
   with pytest.raises(UserError, match=r'config\.model\.hyper_size'):
     run.build_task(tiny_config)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (lambda c: c.train.update(evalevery=3), 'config.train.evalevery'),
+    (lambda c: c.train.__delitem__('num_steps'), 'config.train.num_steps'),
+    (lambda c: c.__delitem__('task'), 'config.task'),
+    (lambda c: c.model.__delitem__('name'), 'config.model.name'),
+    (lambda c: c.data.__delitem__('vocab_size'), 'config.data.vocab_size'),
+    (lambda c: c.optimizer.update(momentum=0.5), 'config.optimizer.momentum'),
+    (lambda c: c.optimizer.__delitem__('name'), 'config.optimizer.name'),
+  ],
+)
+def test_a_field_too_many_or_too_few_is_named(
+  tiny_config, tmp_path, change, message
+):
+  with tiny_config.unlocked():
+    change(tiny_config)
+  with pytest.raises(UserError) as error:
+    run.train(tiny_config, tmp_path / 'run')
+  assert message in str(error.value)
+  assert not (tmp_path / 'run').exists()

@@ -21,7 +21,7 @@ ALLOWED = {
   'ops': {'types', 'errors'},
   'nn': {'ops', *BOTTOM},
   'models': {'ops', 'nn', *BOTTOM},
-  'data': BOTTOM,
+  'data': {'ops', *BOTTOM},
   'training': {'ops', *BOTTOM},
   'evaluation': {'ops', 'training', *BOTTOM},
   'tasks': {'ops', 'nn', 'models', 'training', 'evaluation', *BOTTOM},

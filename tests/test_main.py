@@ -1,6 +1,9 @@
 """The command line, as a user meets it."""
 
+import json
+import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
@@ -216,65 +219,131 @@ def fingerprint(repository: pathlib.Path):
   }
 
 
-def test_sigterm_saves_and_exits_143(repository, tmp_path, text_file):
-  arguments = (
+def tiny(repository, workdir, text_file, *more):
+  """Arguments of a small run that takes long enough to be stopped."""
+  return (
     f'--config={repository}/configs/text.py:lstm',
     f'--config.data.path={text_file}',
     '--config.data.batch_size=4',
     '--config.data.sequence_length=16',
     '--config.model.hidden_size=8',
-    '--config.train.num_steps=200000',
+    '--config.optimizer.schedule=constant',
     '--config.train.log_every=10',
-    f'--workdir={tmp_path}/run',
+    f'--workdir={workdir}',
+    *more,
   )
-  process = start(*arguments, cwd=repository)
-  log = tmp_path / 'run' / 'metrics.jsonl'
-  deadline = time.monotonic() + 120
-  while not (log.exists() and log.stat().st_size):
-    # The first line reaches the disk with the first checkpoint or signal; the
-    # events file is there once training has begun.
-    if list((tmp_path / 'run').glob('events*')) or process.poll() is not None:
-      break
+
+
+def wait_for(condition, process):
+  deadline = time.monotonic() + 200
+  while not condition() and process.poll() is None:
     assert time.monotonic() < deadline
-    time.sleep(0.05)
-  time.sleep(2)
-  process.send_signal(signal.SIGTERM)
-  _, err = process.communicate(timeout=120)
-  assert process.returncode == 143, err
-  assert 'stopped at step' in err
-  again = start(*arguments, cwd=repository)
-  time.sleep(5)
-  again.send_signal(signal.SIGTERM)
-  _, err = again.communicate(timeout=120)
-  assert again.returncode == 143, err
-  assert 'going on from step' in err
+    time.sleep(0.02)
+
+
+def test_sigterm_saves_and_exits_143(repository, tmp_path, text_file):
+  arguments = tiny(
+    repository, tmp_path, text_file, '--config.train.num_steps=200000'
+  )
+  folder, seen = tmp_path / 'checkpoints', set()
+  for message in ('stopped at step', 'going on from step'):
+    process = start(*arguments, cwd=repository)
+    wait_for(lambda: names_in(folder) - seen, process)  # noqa: B023
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 143, err
+    assert message in err
+    assert 'Traceback' not in err
+    seen |= names_in(folder)
+
+
+def names_in(folder):
+  """The checkpoints that have been written whole."""
+  paths = folder.iterdir() if folder.exists() else ()
+  return {path.name for path in paths if path.name.isdigit()}
+
+
+def test_a_second_process_is_kept_out(repository, tmp_path, text_file):
+  arguments = tiny(
+    repository, tmp_path, text_file, '--config.train.num_steps=200000'
+  )
+  first = start(*arguments, cwd=repository)
+  wait_for((tmp_path / 'data.json').exists, first)
+  second = start(*arguments, cwd=repository)
+  _, err = second.communicate(timeout=200)
+  first.kill()
+  first.communicate()
+  assert second.returncode == 2
+  assert 'another process' in err
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_nothing(
+  repository, tmp_path, text_file
+):
+  """SIGKILL anywhere: start-up, compilation, saving, evaluation, the end."""
+  more = (
+    '--config.train.num_steps=3000',
+    '--config.train.eval_every=100',
+    '--config.train.checkpoint_every=30',
+    '--config.eval.num_streams=1',
+  )
+  ends = []
+  for name, kills in (('whole', 0), ('killed', 12)):
+    arguments = tiny(repository, tmp_path / name, text_file, *more)
+    rng = random.Random(0)
+    for _ in range(kills):
+      process = start(*arguments, cwd=repository)
+      try:
+        process.wait(rng.uniform(2.5, 9))
+      except subprocess.TimeoutExpired:
+        process.kill()
+      process.communicate()
+    process = start(*arguments, cwd=repository)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    result = json.loads((tmp_path / name / 'result.json').read_text())
+    steps = [
+      json.loads(line)['step']
+      for line in (tmp_path / name / 'metrics.jsonl').open()
+    ]
+    ends.append((result, steps))
+  assert ends[0] == ends[1]
+
+
+@pytest.mark.slow
+def test_the_quick_start_reaches_its_bar(repository, tmp_path):
+  process = start(
+    f'--config={repository}/configs/text.py',
+    f'--workdir={tmp_path}',
+    cwd=repository,
+  )
+  _, err = process.communicate(timeout=1200)
+  assert process.returncode == 0, err
+  result = json.loads((tmp_path / 'result.json').read_text())
+  bits = result['test/bits_per_char']
+  assert bits < result['reference/order_3_count_model_bits_per_char']
+  assert bits < 0.4 * result['reference/unigram_entropy_bits_per_char']
 
 
 @pytest.mark.data
 def test_the_smoke_run_on_penn_treebank(repository, tmp_path):
-  import os
-
   if not os.path.isdir(f'{os.environ.get("HYPERJAX_DATA_DIR", "")}/ptb'):
     pytest.skip('no ptb/ under $HYPERJAX_DATA_DIR')
+  workdir = tmp_path / 'run'
   arguments = (
     f'--config={repository}/configs/ptb.py:ln_hyper_lstm,smoke',
-    f'--workdir={tmp_path}/run',
+    f'--workdir={workdir}',
   )
   process = start(*arguments, cwd=repository)
-  while (
-    process.poll() is None
-    and not (tmp_path / 'run' / 'checkpoints' / '100').exists()
-  ):
-    time.sleep(0.1)
+  wait_for((workdir / 'checkpoints' / '100').exists, process)
   process.kill()
   process.communicate()
+  ends = {}
   for mode in ('train', 'evaluate', 'sample'):
     process = start(*arguments, f'--mode={mode}', cwd=repository)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    if mode == 'train':
-      assert 'going on from step' in err
-    if mode == 'evaluate':
-      assert 1.0 < float(out.split('bits_per_char": ')[1].split('\n')[0]) < 4.0
-    if mode == 'sample':
-      assert out.startswith('the ')
+    ends[mode] = process.communicate(timeout=600)
+    assert process.returncode == 0, ends[mode][1]
+  assert 'going on from step' in ends['train'][1]
+  assert 1.0 < json.loads(ends['evaluate'][0])['test/bits_per_char'] < 2.6
+  assert ends['sample'][0].startswith('the ')

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from hyperjax import workdir as files
 from hyperjax.errors import UserError
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.loop import SignalledError
+from hyperjax.training.session import Session
 
 
 def lines(workdir):
@@ -121,7 +124,7 @@ def test_the_number_of_steps_a_dispatch_changes_nothing(whole, tmp_path):
   alike(lines(tmp_path), lines(workdir))
 
 
-@pytest.mark.parametrize('step', [3, 20, 37])
+@pytest.mark.parametrize('step', [3, 20])
 def test_a_signal_saves_and_the_run_goes_on_exactly(
   whole, tmp_path, monkeypatch, step
 ):
@@ -216,6 +219,7 @@ def test_more_steps_go_on_from_the_last(whole, tmp_path):
   config, _, _ = whole
   config = config.copy_and_resolve_references()
   config.optimizer.schedule = 'constant'
+  config.model.cell = 'lstm'
   short = config.copy_and_resolve_references()
   short.train.num_steps = 40
   run.train(short, tmp_path / 'a')
@@ -302,6 +306,7 @@ def test_a_finished_runs_model_loads_in_three_lines(whole):
 def test_a_diverged_run_names_the_step_and_the_checkpoint(whole, tmp_path):
   config, _, _ = whole
   config = config.copy_and_resolve_references()
+  config.model.cell = 'lstm'
   config.optimizer.update(
     {
       'name': 'sgd',
@@ -315,9 +320,106 @@ def test_a_diverged_run_names_the_step_and_the_checkpoint(whole, tmp_path):
     run.train(config, tmp_path)
 
 
+def test_a_broken_update_is_not_called_a_result(whole, tmp_path):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  config.model.cell = 'lstm'
+  config.optimizer.update(
+    {
+      'name': 'sgd',
+      'learning_rate': 3e38,
+      'clip_norm': 0.0,
+      'warmup_steps': 0,
+      'schedule': 'constant',
+    }
+  )
+  config.train.num_steps = 1
+  with pytest.raises(UserError, match='not finite at step 0'):
+    run.train(config, tmp_path)
+  # Nothing was saved, so the mended command may take the same workdir.
+  config.optimizer.learning_rate = 0.1
+  assert run.train(config, tmp_path)['step'] == 1
+
+
+def test_a_signal_during_the_last_evaluation_is_heard(
+  whole, tmp_path, monkeypatch
+):
+  config, _, result = whole
+  evaluate = Session._evaluate
+
+  def evaluate_and_stop(self, step, state):
+    evaluate(self, step, state)
+    if step == config.train.num_steps:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Session, '_evaluate', evaluate_and_stop)
+  with pytest.raises(SignalledError):
+    run.train(config, tmp_path)
+  monkeypatch.undo()
+  assert not (tmp_path / 'result.json').exists()
+  assert run.train(config, tmp_path) == result
+
+
+def test_a_signal_during_the_report_is_heard(whole, tmp_path, monkeypatch):
+  config, _, result = whole
+  monkeypatch.setattr(
+    run, 'measure', lambda *_: os.kill(os.getpid(), signal.SIGINT)
+  )
+  with pytest.raises(SignalledError) as error:
+    run.train(config, tmp_path)
+  assert error.value.signum == signal.SIGINT
+  monkeypatch.undo()
+  assert run.train(config, tmp_path) == result
+
+
+def test_a_refused_command_leaves_the_run_as_it_was(whole, tmp_path):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  config.model.cell = 'lstm'
+  text = tmp_path / 'text.txt'
+  text.write_bytes(pathlib.Path(config.data.path).read_bytes())
+  config.data.path = str(text)
+  result = run.train(config, tmp_path / 'run')
+  longer = config.copy_and_resolve_references()
+  longer.train.num_steps += 10
+  text.write_bytes(text.read_bytes() + b'the cat')
+  with pytest.raises(UserError, match='data has changed'):
+    run.train(longer, tmp_path / 'run')
+  assert run.train(config, tmp_path / 'run') == result
+
+
+def test_a_tuple_in_a_config_comes_back(whole, tmp_path):
+  config, _, _ = whole
+  config = config.copy_and_resolve_references()
+  config.note = (1, 2)
+  config.model.cell = 'lstm'
+  config.train.num_steps = 10
+  result = run.train(config, tmp_path)
+  assert run.train(config, tmp_path) == result
+  config.other = {1, 2}
+  with pytest.raises(UserError, match=r'config\.other'):
+    run.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  'content', ['{}', '[]', '3', 'null', '{"model": 3', '']
+)
+def test_a_broken_config_file_in_a_workdir_is_named(whole, tmp_path, content):
+  config, workdir, _ = whole
+  broken = tmp_path / 'run'
+  shutil.copytree(workdir, broken)
+  (broken / 'config.json').write_text(content)
+  for action in (run.train, run.evaluate, run.sample):
+    with pytest.raises(UserError, match=r'config\.json'):
+      action(config, broken)
+  with pytest.raises(UserError, match=r'config\.json'):
+    run.load(broken)
+
+
 def test_changed_data_is_refused(whole, tmp_path, text_file):
   config, _, _ = whole
   config = config.copy_and_resolve_references()
+  config.model.cell = 'lstm'
   text = tmp_path / 'text.txt'
   text.write_text(text_file.read_text())
   config.data.path = str(text)

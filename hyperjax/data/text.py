@@ -16,6 +16,7 @@ from jax import Array
 from hyperjax.data import stdlib
 from hyperjax.data.files import read_bytes
 from hyperjax.errors import UserError
+from hyperjax.ops.random import stream
 from hyperjax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class TextSource:
   def batch(self, arrays: Array, seed: Array, step: Array) -> Batch:
     """Training batch `step`: inputs and targets [B, T], fresh [B]."""
     epoch, window = jnp.divmod(step, self.windows_per_epoch)
-    key = jax.random.fold_in(jax.random.key(seed), epoch)
+    key = jax.random.fold_in(stream(seed, 'data'), epoch)
     offset = jax.random.randint(key, (), 0, self.num_offsets)
     stream_length = self.windows_per_epoch * self.sequence_length
     starts = (
@@ -127,7 +128,7 @@ class TextSource:
 
     Args:
       split: 'train', 'valid' or 'test'.
-      batch_size: number of streams, S.
+      batch_size: number of streams, S; a short text has fewer.
 
     Returns:
       A sequence of batches: inputs, targets and mask [S, T], fresh [S].
@@ -136,13 +137,16 @@ class TextSource:
       raise UserError(
         f"config.eval.split: no split '{split}'; known: {', '.join(SPLITS)}"
       )
-    return Pass(self.symbols[split], batch_size, self.sequence_length)
+    symbols = self.symbols[split]
+    windows = -(-(len(symbols) - 1) // self.sequence_length)
+    return Pass(symbols, min(batch_size, windows), self.sequence_length)
 
   def eval_protocol(self, batch_size: int) -> str:
     """What `eval` does with that many streams, in words."""
-    if batch_size == 1:
+    streams = self.eval('test', batch_size).num_streams
+    if streams == 1:
       return 'one contiguous pass'
-    return f'{batch_size} streams, each warmed up on the text before it'
+    return f'{streams} streams, each warmed up on the text before it'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,10 +50,12 @@ class Evaluator:
     Returns:
       {'split/metric_unit': mean over everything that counts in the split}.
     """
-    carry, parts = self._task.carry(batch_size), []
+    carry, parts = None, []
     for batch in track(
       self._source.eval(split, batch_size), unit=f'{name or split} batch'
     ):
+      if carry is None:
+        carry = self._task.carry(jax.tree.leaves(batch)[0].shape[0])
       carry, metrics = self._step(params, state, carry, batch)
       parts.append(metrics)
     # Added up in float64: a long split has more terms than float32 digits.

@@ -21,6 +21,7 @@ class CharLM(nnx.Module):
 
   Args:
     cells: the layers from the bottom up.
+    hidden_size: width of the top layer's output.
     vocab_size: number of symbols, V.
     input_keep_prob: keep probability of input dropout.
     output_keep_prob: of dropout on each layer's output.
@@ -30,6 +31,7 @@ class CharLM(nnx.Module):
   def __init__(
     self,
     cells: list[Cell],
+    hidden_size: int,
     vocab_size: int,
     *,
     input_keep_prob: float = 1.0,
@@ -40,7 +42,7 @@ class CharLM(nnx.Module):
     self.output_keep_prob = output_keep_prob
     self.stack = Stack(cells, output_keep_prob)
     self.head = Linear(
-      orthogonal(key, cells[-1].hidden_size, vocab_size),
+      orthogonal(key, hidden_size, vocab_size),
       jnp.zeros(vocab_size),
     )
 
@@ -113,12 +115,14 @@ def build(
       'hidden_size': hidden_size,
       'key': cell_key,
     }
-    by_name.check(
-      build_cell, options, given, field='config.model', what=f"cell '{cell}'"
-    )
+    if depth == 0:
+      by_name.check(
+        build_cell, options, given, field='config.model', what=f"cell '{cell}'"
+      )
     cells.append(build_cell(**given, **options))
   return CharLM(
     cells,
+    hidden_size,
     vocab_size,
     input_keep_prob=input_keep_prob,
     output_keep_prob=output_keep_prob,

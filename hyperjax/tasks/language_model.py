@@ -170,7 +170,7 @@ def _bits(nats: Mean) -> Mean:
 
 
 def _encode(prompt, alphabet):
-  text = prompt.encode()
+  text = prompt.encode('utf-8', errors='surrogateescape')
   if not text:
     raise UserError('config.sample.prompt is empty; give at least a character')
   unknown = sorted({bytes([b]) for b in text if b not in alphabet})
@@ -187,4 +187,6 @@ def build(
   *, make_model: Callable[..., nnx.Module], data: Mapping[str, Any]
 ) -> LanguageModel:
   """The task for `config.data.vocab_size` symbols."""
+  if not isinstance(data.get('vocab_size'), int):
+    raise UserError('config.data.vocab_size: the language model needs this')
   return LanguageModel(make_model, data['vocab_size'])

@@ -24,19 +24,22 @@ class DamagedError(Exception):
 
 
 class _KeepLatestAndBest:
-  """Orbax's preservation policy: the newest steps, and the best one."""
+  """Orbax's preservation policy: the newest steps, and the best of each.
+
+  The best as of an older checkpoint is kept too, as long as that one is: if
+  the newest is damaged, its best step may be the one that is lost.
+  """
 
   def __init__(self, num_latest: int):
     self.num_latest = num_latest
-    self.best_step: int | None = None
+    self.best_of: dict[int, int] = {}  # checkpoint: best step as of it
 
   def should_preserve(self, checkpoints, *, context):
     del context
-    first_latest = len(checkpoints) - self.num_latest
-    return [
-      place >= first_latest or info.step == self.best_step
-      for place, info in enumerate(checkpoints)
-    ]
+    steps = [info.step for info in checkpoints]
+    latest = set(steps[-self.num_latest :])
+    best = {self.best_of[step] for step in latest & self.best_of.keys()}
+    return [step in latest | best for step in steps]
 
 
 class Checkpointer:
@@ -62,6 +65,8 @@ class Checkpointer:
     read_only: bool = False,
   ):
     self._folder = workdir.absolute() / FOLDER
+    if self._folder.exists() and not self._folder.is_dir():
+      raise UserError(f'{self._folder} is not a folder')
     self._policy = _KeepLatestAndBest(num_latest)
     self._manager = ocp.CheckpointManager(
       self._folder,
@@ -97,9 +102,11 @@ class Checkpointer:
       'data': data,
       'sha256': _checksums(model) | _checksums(rest),
     }
-    self._policy.best_step = best and int(best['step'])
+    step = int(state.step)
+    if best:
+      self._policy.best_of[step] = int(best['step'])
     self._manager.save(
-      int(state.step),
+      step,
       args=ocp.args.Composite(
         model=ocp.args.StandardSave(model),
         rest=ocp.args.StandardSave(rest),
@@ -131,7 +138,7 @@ class Checkpointer:
       for later in steps:
         if later > step:
           self._manager.delete(later)
-      self._policy.best_step = record['best'] and int(record['best']['step'])
+      self._policy.best_of = self._best_steps()
       return state, record
     if steps:
       raise UserError(
@@ -153,26 +160,53 @@ class Checkpointer:
         f'config.eval.step: no checkpoint of step {step} in {self._folder}; '
         f'there: {known}'
       )
-    like = {'params': like.params, 'state': like.state}
     try:
-      record = self._record(step)
-      model = self._item(step, 'model', ocp.args.StandardRestore(like))
-      _compare(_checksums(model), record['sha256'])
+      return self._restore_model(step, like)
     except DamagedError as error:
+      others = ', '.join(str(other) for other in steps if other != step)
       raise UserError(
-        f'{self._folder}: checkpoint {step} is damaged ({error}); choose '
-        f'another by --config.eval.step: {", ".join(map(str, steps))}'
+        f'{self._folder}: checkpoint {step} is damaged ({error}); others are '
+        f'there for --config.eval.step: {others or "none"}'
       ) from error
-    return Variables(model['params'], model['state'])
 
-  def best(self) -> dict[str, float] | None:
-    """`{'step': ..., 'value': ...}` as the newest sound record has it."""
-    for step in reversed(self.steps()):
+  def restore_best(self, like: Variables) -> tuple[Variables, int] | None:
+    """The variables of the best step, and that step.
+
+    It is the best as of the newest checkpoint. A damaged checkpoint is named
+    in the log and skipped for the one before it.
+
+    Args:
+      like: variables of the right shapes.
+
+    Returns:
+      None if no step has been evaluated.
+    """
+    best_of = self._best_steps()
+    candidates = [best_of[step] for step in sorted(best_of, reverse=True)]
+    sound = sorted(best_of, reverse=True)
+    for step in dict.fromkeys([*candidates, *sound]):
       try:
-        return self._record(step)['best']
+        return self._restore_model(step, like), step
       except DamagedError as error:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
     return None
+
+  def data(self, step: int) -> Any:
+    """The data's `meta` as a checkpoint has it, whose record is sound."""
+    return self._record(step)['data']
+
+  def _best_steps(self):
+    """{step: best step as of it}, of the checkpoints whose record is sound."""
+    best_of = {}
+    for step in self.steps():
+      try:
+        best = self._record(step)['best']
+      except DamagedError as error:
+        logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
+        continue
+      if best:
+        best_of[step] = int(best['step'])
+    return best_of
 
   def steps(self) -> list[int]:
     """The steps on disk, in order."""
@@ -201,6 +235,15 @@ class Checkpointer:
       rest['opt_state'],
     )
     return state, record
+
+  def _restore_model(self, step, like):
+    if step not in self.steps():
+      raise DamagedError('it is not there')
+    record = self._record(step)
+    like = {'params': like.params, 'state': like.state}
+    model = self._item(step, 'model', ocp.args.StandardRestore(like))
+    _compare(_checksums(model), record['sha256'])
+    return Variables(model['params'], model['state'])
 
   def _record(self, step):
     record = self._item(step, 'record', ocp.args.JsonRestore())
@@ -235,7 +278,7 @@ def _checksums(tree: PyTree) -> dict[str, str]:
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     array = np.asarray(leaf)
     digest = hashlib.sha256(f'{array.dtype} {array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest.update(np.ascontiguousarray(array).tobytes())
     sums[jax.tree_util.keystr(path)] = digest.hexdigest()
   return sums
 

@@ -38,10 +38,15 @@ class SignalledError(Exception):
 
 
 class Interruption:
-  """Takes SIGTERM and SIGINT as a wish to stop after the current dispatch."""
+  """Turns SIGTERM and SIGINT into `SignalledError`, in a `with` statement.
+
+  It is raised at once, except while the training loop runs (`patient`), which
+  ends its dispatch and saves first. A second signal is always heard at once.
+  """
 
   def __init__(self):
     self.signum = 0
+    self.patient = False
 
   def __enter__(self) -> 'Interruption':
     self._old = {
@@ -55,6 +60,8 @@ class Interruption:
       signal.signal(signum, handler)
 
   def _note(self, signum, _):
+    if not self.patient or self.signum:
+      raise SignalledError(signum)
     self.signum = signum
 
 
@@ -67,6 +74,7 @@ def run(
   steps_per_dispatch: int,
   on_metrics: Callable[[int, Metrics], None],
   on_stop: Callable[[int, TrainState], None],
+  interruption: Interruption,
 ) -> TrainState:
   """Trains to `num_steps`.
 
@@ -84,34 +92,36 @@ def run(
     steps_per_dispatch: the most steps in one dispatch.
     on_metrics: called with (step, metrics) of each dispatch.
     on_stop: called with (step, state) when a signal asks to stop.
+    interruption: hears the signals.
 
   Raises:
     DivergedError: a metric was not finite.
     SignalledError: SIGTERM or SIGINT came; `on_stop` has run.
   """
   step, dispatched, size = int(state.step), None, 1
-  with Interruption() as interruption:
-    while step < num_steps:
-      if interruption.signum:
-        _read(dispatched, on_metrics)
-        on_stop(step, state)
-        raise SignalledError(interruption.signum)
-      due = min(hook.every.next(step) for hook in hooks)
-      start = time.monotonic()
-      count = min(size, due - step)
-      state, metrics, broken = advance(state, count)
-      _read(dispatched, on_metrics)
-      step += count
-      dispatched = step, metrics, broken
-      if step == due:
-        dispatched = _read(dispatched, on_metrics)
-        for hook in hooks:
-          if hook.every.due(step):
-            hook.call(step, state)
-      elif time.monotonic() - start < DISPATCH_SECONDS:
-        size = min(2 * size, steps_per_dispatch)
-      else:
-        size = max(size // 2, 1)
+  interruption.patient = True
+  while step < num_steps and not interruption.signum:
+    due = min(hook.every.next(step) for hook in hooks)
+    start = time.monotonic()
+    count = min(size, due - step)
+    state, metrics, broken = advance(state, count)
+    _read(dispatched, on_metrics)
+    step += count
+    dispatched = step, metrics, broken
+    if step == due:
+      dispatched = _read(dispatched, on_metrics)
+      for hook in hooks:
+        if hook.every.due(step):
+          hook.call(step, state)
+    elif time.monotonic() - start < DISPATCH_SECONDS:
+      size = min(2 * size, steps_per_dispatch)
+    else:
+      size = max(size // 2, 1)
+  if interruption.signum:
+    _read(dispatched, on_metrics)
+    on_stop(step, state)
+    raise SignalledError(interruption.signum)
+  interruption.patient = False
   return state
 
 

@@ -1,6 +1,9 @@
 """One sitting of a run: from its newest checkpoint to the last step."""
 
+import contextlib
+import fcntl
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 
@@ -22,7 +25,8 @@ from hyperjax.types import Source, Task, TrainState, Variables
 class Session:
   """Owns what lives while a run trains: state, metrics, checkpoints.
 
-  Use it in a `with` statement, which closes the files.
+  Use it in a `with` statement, which closes the files. The best step is the
+  one with the least `valid_quick` objective.
 
   Args:
     config: the whole config.
@@ -34,8 +38,8 @@ class Session:
     learning_rate: its rate by step, for the log.
 
   Raises:
-    UserError: the data is not that of the checkpoint, or every checkpoint is
-      damaged.
+    UserError: another process trains in this workdir, the data is not that of
+      the checkpoint, or every checkpoint is damaged.
   """
 
   def __init__(
@@ -58,20 +62,25 @@ class Session:
         init_state, task, optimizer, config.data.batch_size, config.seed
       )
     )
-    self._checkpointer = Checkpointer(workdir)
-    restored = self._checkpointer.restore_latest(jax.eval_shape(init))
-    self._state, record = restored or (init(), {})
-    if restored and record['data'] != source.meta:
-      raise UserError(
-        f'{workdir}: the data has changed since this run began; begin again '
-        f'in another workdir'
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(_lock(workdir))
+      self._checkpointer = Checkpointer(workdir)
+      stack.callback(self._checkpointer.close)
+      restored = self._checkpointer.restore_latest(jax.eval_shape(init))
+      self._state, record = restored or (init(), {})
+      if restored and record['data'] != source.meta:
+        raise UserError(
+          f'{workdir}: the data has changed since this run began; begin again '
+          f'in another workdir'
+        )
+      self._start = int(self._state.step)
+      self._best = record.get('best')
+      self._improved_at = None
+      self._writer = MetricsWriter(
+        workdir, record.get('metrics_length', 0), self._start
       )
-    self._start = int(self._state.step)
-    self._best = record.get('best')
-    self._improved_at = None
-    self._writer = MetricsWriter(
-      workdir, record.get('metrics_length', 0), self._start
-    )
+      stack.callback(self._writer.close)
+      self._closing = stack.pop_all()
     if restored:
       say(f'{workdir}: going on from step {self._start:,}')
 
@@ -79,11 +88,13 @@ class Session:
     return self
 
   def __exit__(self, *_) -> None:
-    self._writer.close()
-    self._checkpointer.close()
+    self._closing.close()
 
-  def train(self) -> None:
+  def train(self, interruption: loop.Interruption) -> None:
     """Runs the loop to the last step.
+
+    Args:
+      interruption: hears SIGTERM and SIGINT.
 
     Raises:
       UserError: the run diverged.
@@ -117,6 +128,7 @@ class Session:
         steps_per_dispatch=config.steps_per_dispatch,
         on_metrics=self._log.add,
         on_stop=self._stop,
+        interruption=interruption,
       )
     except loop.DivergedError as error:
       raise self._diverged(error.step) from error
@@ -126,9 +138,8 @@ class Session:
   def best_variables(self) -> tuple[Variables, int]:
     """The variables of the best step on validation, and that step."""
     self._checkpointer.wait()
-    step = int(self._best['step'])
     like = Variables(self._state.params, self._state.state)
-    return self._checkpointer.restore_model(step, like), step
+    return self._checkpointer.restore_best(like)
 
   def _evaluate(self, step: int, state: TrainState) -> None:
     metrics = self._evaluator(
@@ -141,6 +152,8 @@ class Session:
     self._writer.write(step, metrics)
     name = f'valid_quick/{self._objective}'
     say(f'step {step:,}: {name} {metrics[name]:.4f}')
+    if not math.isfinite(metrics[name]):
+      raise loop.DivergedError(step)
     if self._best is None or metrics[name] < self._best['value']:
       self._best = {'step': step, 'value': metrics[name]}
       self._improved_at = step
@@ -172,7 +185,18 @@ class Session:
     steps = self._checkpointer.steps()
     good = f'that of step {steps[-1]:,}' if steps else 'none'
     return UserError(
-      f'{self._workdir}: the loss or its gradient is not finite at step '
-      f'{step:,}; the last good checkpoint is {good}; try a lower '
-      f'config.optimizer.learning_rate'
+      f'{self._workdir}: a metric is not finite at step {step:,}; the last '
+      f'good checkpoint is {good}; try a lower config.optimizer.learning_rate '
+      f'in another workdir'
     )
+
+
+def _lock(workdir):
+  """An open file that keeps other processes out of a workdir."""
+  file = (workdir / 'lock').open('w')
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    file.close()
+    raise UserError(f'{workdir}: another process trains here') from error
+  return file

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from hyperjax.ops.random import stream
 from hyperjax.training.metrics import mean_of, merge
 from hyperjax.types import (
   Carry,
@@ -29,7 +30,7 @@ def init_state(
   seed: int,
 ) -> TrainState:
   """The state before the first step."""
-  variables: Variables = task.init(jax.random.key(seed))
+  variables: Variables = task.init(stream(seed, 'init'))
   return TrainState(
     step=jnp.int32(0),
     params=variables.params,
@@ -57,7 +58,11 @@ def train_step(
   batch: PyTree,
   key: Array,
 ) -> tuple[TrainState, Metrics]:
-  """One update: gradient of the loss, clipped and applied."""
+  """One update: gradient of the loss, clipped and applied.
+
+  To the loss's metrics it adds the norms of the gradient, before clipping, and
+  of the updated parameters.
+  """
   carry = state.carry
   if 'fresh' in batch:
     fresh = batch['fresh']
@@ -66,14 +71,14 @@ def train_step(
     state.params, state.state, carry, batch, key
   )
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  metrics = {**aux.metrics, 'grad_norm': mean_of(optax.tree.norm(grads))}
-  return TrainState(
-    step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
-    state=aux.state,
-    carry=aux.carry,
-    opt_state=opt_state,
-  ), metrics
+  params = optax.apply_updates(state.params, updates)
+  metrics = {
+    **aux.metrics,
+    'grad_norm': mean_of(optax.tree.norm(grads)),
+    'param_norm': mean_of(optax.tree.norm(params)),
+  }
+  state = TrainState(state.step + 1, params, aux.state, aux.carry, opt_state)
+  return state, metrics
 
 
 def make_advance(
@@ -94,10 +99,10 @@ def make_advance(
     steps, and the step that made a metric that is not finite, or -1. It stops
     there.
   """
-  data_seed, key = seed, jax.random.fold_in(jax.random.key(seed), 1)
+  key = stream(seed, 'train')
 
   def one(state: TrainState, arrays: PyTree):
-    batch = source.batch(arrays, data_seed, state.step)
+    batch = source.batch(arrays, seed, state.step)
     return train_step(
       task, optimizer, state, batch, jax.random.fold_in(key, state.step)
     )

@@ -30,7 +30,8 @@ class MetricsWriter:
       name: float(value) if math.isfinite(value) else None
       for name, value in metrics.items()
     }
-    self._file.write(json.dumps({'step': step, **finite}).encode() + b'\n')
+    line = json.dumps({'step': step, **finite}, allow_nan=False)
+    self._file.write(line.encode() + b'\n')
     for name, value in metrics.items():
       self._events.add_scalar(name, value, step)
 

@@ -166,9 +166,10 @@ def test_gradient_is_causal_and_rows_do_not_mix(name):
 
 @every_cell
 def test_dropout_falls_on_the_candidate_of_the_main_cell_alone(name):
-  cell = small.cell(name, keep_prob=0.6, hidden_size=16)
-  carry = small.random_like(cell.initial_carry(small.BATCH), 2, 0.5)
-  x = small.sequence(time=1)
+  batch = 8
+  cell = small.cell(name, keep_prob=0.6)
+  carry = small.carry(name, batch)
+  x = small.sequence(1, batch)
 
   @small.jit
   def step(carry, x, key):
@@ -179,7 +180,7 @@ def test_dropout_falls_on_the_candidate_of_the_main_cell_alone(name):
 
   params = small.to_reference(nnx.to_pure_dict(nnx.state(cell)))
   start = small.to_reference_carry(carry)
-  shape = (1, small.BATCH, 16)
+  shape = (1, batch, small.HIDDEN)
   without, _ = reference.unroll(params, start, x, np.zeros(shape))
   kept, _ = reference.unroll(params, start, x, np.full(shape, 1 / 0.6))
   actual = small.to_reference_carry(new_carry)
@@ -208,12 +209,14 @@ def test_dropout_needs_a_key_and_a_keep_prob_below_one(name):
 
 def mask_of_dropout(keep_prob, key):
   """Outputs of an LSTM without memory: zero where the candidate fell."""
-  cell = small.build('lstm', keep_prob=keep_prob, hidden_size=20)
+  cell = small.build('lstm', keep_prob=keep_prob)
   cell.recurrent.kernel[...] = jnp.zeros_like(cell.recurrent.kernel)
   cell.input.kernel[...] = jnp.ones_like(cell.input.kernel)
-  cell.gates.bias[...] = jnp.zeros((4, 20)).at[2].set(-1e3)  # forgets all
-  xs = jnp.ones((30, 4, small.INPUT))
-  _, hs = run(*nnx.split(cell), cell.initial_carry(4), xs, key)
+  cell.gates.bias[...] = np.array([[0], [0], [-1e3], [0]]) * np.ones(
+    (4, small.HIDDEN)
+  )
+  xs = jnp.ones((20, 20, small.INPUT))
+  _, hs = run(*nnx.split(cell), cell.initial_carry(20), xs, key)
   return np.asarray(hs)
 
 

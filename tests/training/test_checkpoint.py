@@ -68,7 +68,7 @@ def test_a_state_comes_back_as_it_was(tmp_path, checkpointer):
 
 def test_nothing_there(checkpointer):
   assert checkpointer.restore_latest(make_state(0)) is None
-  assert checkpointer.best() is None
+  assert checkpointer.restore_best(VARIABLES) is None
 
 
 def test_the_state_may_be_donated_while_it_is_saved(tmp_path):
@@ -92,7 +92,48 @@ def test_the_newest_and_the_best_are_kept(tmp_path, checkpointer):
   assert 2 in steps
   assert steps[-2:] == [6, 7]
   assert len(steps) <= 4
-  assert checkpointer.best()['step'] == 2
+
+
+VARIABLES = Variables(make_state(0).params, make_state(0).state)
+
+
+def save_three(tmp_path):
+  """Step 1 is the best, then 2 is no better, then 3 is."""
+  writer = Checkpointer(tmp_path)
+  for step, best in ((1, 1), (2, 1), (3, 3)):
+    save(writer, step, best=best)
+  writer.close()
+
+
+def test_the_best_step_is_restored(tmp_path):
+  save_three(tmp_path)
+  reader = Checkpointer(tmp_path, read_only=True)
+  variables, step = reader.restore_best(VARIABLES)
+  assert step == 3
+  assert equal(variables.params, make_state(3).params)
+  assert reader.data(3) == {'name': 'toy'}
+
+
+def test_the_best_before_a_damaged_best_is_kept_and_restored(tmp_path, caplog):
+  save_three(tmp_path)
+  for path in data_files(tmp_path, 3, 'model'):
+    damage(path)
+  variables, step = Checkpointer(tmp_path).restore_best(VARIABLES)
+  assert step == 1
+  assert equal(variables.params, make_state(1).params)
+  assert 'checkpoint 3 is damaged' in caplog.text
+
+
+def test_a_damaged_older_best_gives_way_to_a_sound_step(tmp_path, caplog):
+  writer = Checkpointer(tmp_path)
+  for step in (1, 2, 3):
+    save(writer, step, best=1)
+  writer.close()
+  for path in data_files(tmp_path, 1, 'model'):
+    damage(path)
+  _, step = Checkpointer(tmp_path).restore_best(VARIABLES)
+  assert step == 3
+  assert 'checkpoint 1 is damaged' in caplog.text
 
 
 def test_the_best_survives_a_restart(tmp_path):

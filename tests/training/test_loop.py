@@ -14,7 +14,15 @@ def state_at(step):
   return TrainState(np.int32(step), None, None, None, None)
 
 
-def play(num_steps=10, start=0, periods=(4,), size=3, broken_at=None, on=None):
+def play(
+  num_steps=10,
+  start=0,
+  periods=(4,),
+  size=3,
+  broken_at=None,
+  on=None,
+  interruption=None,
+):
   """Runs the loop with a fake device; returns what happened, in order."""
   events = []
 
@@ -41,6 +49,7 @@ def play(num_steps=10, start=0, periods=(4,), size=3, broken_at=None, on=None):
     steps_per_dispatch=size,
     on_metrics=lambda step, metrics: events.append(('metrics', step)),
     on_stop=lambda step, state: events.append(('stop', step)),
+    interruption=interruption or loop.Interruption(),
   )
   assert int(state.step) == num_steps
   return events
@@ -101,8 +110,11 @@ def test_a_signal_ends_the_run_after_the_dispatch(signum):
       os.kill(os.getpid(), signum)
 
   before = signal.getsignal(signum)
-  with pytest.raises(loop.SignalledError) as error:
-    play(num_steps=100, periods=(50,), on=on)
+  with (
+    pytest.raises(loop.SignalledError) as error,
+    loop.Interruption() as interruption,
+  ):
+    play(num_steps=100, periods=(50,), on=on, interruption=interruption)
   assert error.value.signum == signum
   assert seen[-1] in (5, 6, 7)
   assert signal.getsignal(signum) is before

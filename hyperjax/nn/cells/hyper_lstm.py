@@ -90,9 +90,12 @@ class HyperLSTM(nnx.Module):
     kernel = orthogonal_gates(keys[2], hidden_size + input_size, hyper_size)
     self.feedback = Product(kernel[:hidden_size])
     self.hyper = LSTM(
-      input_size, hyper_size, layer_norm=layer_norm, key=keys[3]
+      input_size,
+      hyper_size,
+      layer_norm=layer_norm,
+      input_kernel=kernel[hidden_size:],
+      key=keys[3],
     )
-    self.hyper.input = Linear(kernel[hidden_size:])
 
     z_shape, d_shape = (hyper_size, 4 * z_size), (4, z_size, hidden_size)
     zeros, ones = jnp.zeros(z_shape), jnp.ones(4 * z_size)

@@ -25,6 +25,7 @@ class LSTM(nnx.Module):
     hidden_size: units, H.
     layer_norm: whether to normalize.
     recurrent_keep_prob: keep probability of the candidate's dropout.
+    input_kernel: [input_size, 4 H] initial W_x, or None to draw it here.
     key: PRNG key of the initial weights.
   """
 
@@ -35,12 +36,15 @@ class LSTM(nnx.Module):
     *,
     layer_norm: bool = False,
     recurrent_keep_prob: float = 1.0,
+    input_kernel: Array | None = None,
     key: Array,
   ):
     input_key, recurrent_key = jax.random.split(key)
+    if input_kernel is None:
+      input_kernel = orthogonal_gates(input_key, input_size, hidden_size)
     self.hidden_size = hidden_size
     self.keep_prob = recurrent_keep_prob
-    self.input = Linear(orthogonal_gates(input_key, input_size, hidden_size))
+    self.input = Linear(input_kernel)
     self.recurrent = Product(
       orthogonal_gates(recurrent_key, hidden_size, hidden_size)
     )
