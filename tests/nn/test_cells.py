@@ -197,12 +197,14 @@ def test_dropout_falls_on_the_candidate_of_the_main_cell_alone(name):
 def test_dropout_needs_a_key_and_a_keep_prob_below_one(name):
   carry, xs, key = small.carry(name), small.sequence(), jax.random.key(8)
   graph, params = small.split(name, keep_prob=0.7)
-  always, _ = small.split(name, keep_prob=1.0)
+  always, _ = small.split(name)
 
-  _, without = run(graph, params, carry, xs)
+  _, without = run(always, params, carry, xs)
+  _, no_key = run(graph, params, carry, xs)
   _, dropped = run(graph, params, carry, xs, key)
   _, kept = run(always, params, carry, xs, key)
 
+  np.testing.assert_array_equal(no_key, without)
   np.testing.assert_array_equal(kept, without)
   assert np.abs(dropped - without).max() > 1e-2
 

@@ -68,14 +68,17 @@ def test_deferred_gradients_equal_those_of_the_plain_scan(name):
   expected = compiled(graph, defer=False)(*args)
   assert all(np.any(x) for x in jax.tree.leaves(expected))
 
-  for remat in (False, True):
-    assert_close(compiled(graph, remat=remat)(*args), expected)
+  assert_close(compiled(graph)(*args), expected)
 
 
-def test_remat_without_deferral_equals_the_plain_scan():
-  graph, args = at('ln_lstm', KEY, keep_prob=0.7)
+@pytest.mark.parametrize(
+  ('name', 'defer'),
+  [('lstm', True), ('ln_hyper_lstm', True), ('ln_lstm', False)],
+)
+def test_remat_gradients_equal_those_of_the_plain_scan(name, defer):
+  graph, args = at(name, KEY, keep_prob=0.7)
 
-  actual = compiled(graph, defer=False, remat=True)(*args)
+  actual = compiled(graph, defer=defer, remat=True)(*args)
 
   assert_close(actual, compiled(graph, defer=False)(*args))
 
@@ -160,16 +163,10 @@ def test_vmap_over_seeds_equals_one_seed_at_a_time():
     assert_close(row, one(*args))
 
 
-def test_outside_of_jit_gives_the_same():
-  graph, args = at('lstm', KEY, keep_prob=0.7)
-
-  assert_close(loss_and_grads(graph)(*args), compiled(graph)(*args))
-
-
 # Time.
 
 
-@every_cell
+@pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm'])
 def test_two_windows_with_the_carry_between_equal_one(name):
   graph, params = small.split(name)
   xs = small.sequence(time=6)
@@ -276,7 +273,6 @@ class Elman(nnx.Module):
     return h, h
 
 
-@functools.partial(small.jit, static_argnums=(0, 1))
 def elman_gradient(graph, defer, params):
   def loss(params):
     cell = nnx.merge(graph, params)
@@ -286,14 +282,16 @@ def elman_gradient(graph, defer, params):
   return jax.grad(loss)(params)
 
 
-def test_any_module_with_products_can_be_unrolled():
+def test_any_module_with_products_can_be_unrolled_jitted_or_not():
   graph, params = nnx.split(Elman())
 
   actual, expected = (
     elman_gradient(graph, defer, params) for defer in (True, False)
   )
+  jitted = small.jit(elman_gradient, static_argnums=(0, 1))
 
   assert_close(actual, expected)
+  assert_close(jitted(graph, True, params), expected)
   assert np.any(actual['recurrent'].kernel[...])
 
 

@@ -80,7 +80,10 @@ def test_dropout_never_erases_memory():
 
 
 def test_dropped_candidates_get_no_gradient_and_the_other_gates_do():
-  gradient = jax.grad(lambda gates: jnp.sum(all_dropped(gates, C)[1]))(GATES)
+  gradient_at = jax.jit(
+    jax.grad(lambda gates: jnp.sum(all_dropped(gates, C)[1]))
+  )
+  gradient = gradient_at(GATES)
 
   assert not np.any(gradient[:, :2])  # i and g
   assert np.all(gradient[:, 2:] != 0)  # f and o
