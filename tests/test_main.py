@@ -303,10 +303,8 @@ def test_kills_at_random_moments_change_nothing(
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     result = json.loads((tmp_path / name / 'result.json').read_text())
-    steps = [
-      json.loads(line)['step']
-      for line in (tmp_path / name / 'metrics.jsonl').open()
-    ]
+    lines = (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
+    steps = [json.loads(line)['step'] for line in lines]
     ends.append((result, steps))
   assert ends[0] == ends[1]
 
