@@ -30,7 +30,8 @@ def unroll(
     xs: inputs, time-major: leaves are [T, B, ...].
     key: PRNG key of recurrent dropout; None means no dropout.
     mask: [T, B] bool, or None for all true. Where it is false the carry stands
-      still and the output is zero, so padding changes nothing.
+      still and the output is zero, so padding changes nothing, as long as
+      it is finite.
     remat: recompute each step in the backward pass instead of keeping its
       intermediates: less memory, more time.
     defer: form the weight gradient of each `Product` as one matmul over time

@@ -360,3 +360,10 @@ def test_parameter_count(name, sizes, count):
   cell = nnx.eval_shape(lambda: small.build(name, **sizes))
   leaves = jax.tree.leaves(nnx.state(cell))
   assert sum(x.size for x in leaves) + 50_050 == count
+
+
+@every_cell
+def test_no_parameter_is_weakly_typed(name):
+  """A weak type hardens in the first update, and the step compiles anew."""
+  leaves = jax.tree.leaves(nnx.state(small.build(name)))
+  assert not any(leaf.aval.weak_type for leaf in leaves)

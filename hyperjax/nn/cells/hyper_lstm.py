@@ -99,7 +99,8 @@ class HyperLSTM(nnx.Module):
 
     z_shape, d_shape = (hyper_size, 4 * z_size), (4, z_size, hidden_size)
     zeros, ones = jnp.zeros(z_shape), jnp.ones(4 * z_size)
-    tenth = jnp.full(d_shape, 0.1 / z_size)  # so that each d starts at 0.1
+    # So that each d starts at 0.1; weakly typed, it would compile steps twice.
+    tenth = jnp.full(d_shape, 0.1 / z_size, jnp.float32)
     self.scale_h = GateVectors(zeros, ones, tenth)
     self.scale_x = GateVectors(zeros, ones, tenth)
     self.shift = GateVectors(
