@@ -15,8 +15,7 @@ from ml_collections import ConfigDict
 
 from hyperjax.config import flatten
 from hyperjax.errors import UserError
-
-CHECKPOINTS = 'checkpoints'
+from hyperjax.training import checkpoint
 
 # What may change between the sessions of one run, and what else when its model
 # is only read.
@@ -76,7 +75,7 @@ def make_folder(workdir: pathlib.Path) -> None:
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:
   """Whether a run has come as far as to save its state."""
-  folder = workdir / CHECKPOINTS
+  folder = workdir / checkpoint.FOLDER
   return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
 
 

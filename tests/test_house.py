@@ -27,7 +27,7 @@ ALLOWED = {
   'tasks': {'ops', 'nn', 'models', 'training', 'evaluation', *BOTTOM},
   'pictures': BOTTOM,
   'config': BOTTOM,
-  'workdir': {'config', *BOTTOM},
+  'workdir': {'config', 'training', *BOTTOM},
 }
 
 

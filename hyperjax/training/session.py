@@ -139,7 +139,10 @@ class Session:
     """The variables of the best step on validation, and that step."""
     self._checkpointer.wait()
     like = Variables(self._state.params, self._state.state)
-    return self._checkpointer.restore_best(like)
+    best = self._checkpointer.restore_best(like)
+    if best is None:
+      raise UserError(f'{self._workdir}: every checkpoint is damaged')
+    return best
 
   def _evaluate(self, step: int, state: TrainState) -> None:
     metrics = self._evaluator(

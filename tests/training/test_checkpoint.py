@@ -1,3 +1,4 @@
+import gc
 import json
 import logging
 import os
@@ -44,6 +45,13 @@ def equal(first, second):
     lambda a, b: a.dtype == b.dtype and np.array_equal(a, b), first, second
   )
   return jax.tree.all(same)
+
+
+@pytest.fixture(autouse=True)
+def collect_what_orbax_left():
+  """Here, where it is expected, and not in some later test."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture
