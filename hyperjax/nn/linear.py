@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from hyperjax.ops import deferred, norm, onehot
+from hyperjax.ops.product import matmul, round_to
 
 
 class Linear(nnx.Module):
@@ -13,15 +15,23 @@ class Linear(nnx.Module):
   Args:
     kernel: [N, M] initial kernel.
     bias: [M] initial bias, or None for none.
+    dtype: precision of the product, see `ops.product`.
   """
 
-  def __init__(self, kernel: Array, bias: Array | None = None):
+  def __init__(
+    self,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    dtype: DTypeLike = jnp.float32,
+  ):
     self.kernel = nnx.Param(kernel)
     self.bias = None if bias is None else nnx.Param(bias)
+    self.dtype = dtype
 
   def __call__(self, x: Array | onehot.OneHot) -> Array:
     """[..., N] -> [..., M]."""
-    y = onehot.matmul(x, self.kernel[...])
+    y = onehot.matmul(x, self.kernel[...], self.dtype)
     return y if self.bias is None else y + self.bias[...]
 
 
@@ -34,22 +44,24 @@ class Product(nnx.Module):
 
   Args:
     kernel: [N, M] initial kernel.
+    dtype: precision of the product, see `ops.product`.
   """
 
-  def __init__(self, kernel: Array):
+  def __init__(self, kernel: Array, *, dtype: DTypeLike = jnp.float32):
     self.kernel = nnx.Param(kernel)
+    self.dtype = dtype
     self.tap = nnx.data(None)
     self.seen = nnx.data(None)
 
   def __call__(self, x: Array) -> Array:
     """[B, N] -> [B, M]."""
     if self.tap is None:
-      return x @ self.kernel[...]
+      return matmul(x, self.kernel[...], self.dtype)
     if self.seen is not None:
       raise ValueError('a Product is called once a step; this one was twice')
-    self.seen = x
+    self.seen = round_to(x, self.dtype)
     kernel = lax.stop_gradient(self.kernel[...])
-    return deferred.watch(x @ kernel, self.tap)
+    return deferred.watch(matmul(x, kernel, self.dtype), self.tap)
 
 
 class Bias(nnx.Module):

@@ -105,7 +105,7 @@ def _deferred_backward(scan, residuals, cotangents):
   params, carry, inputs, taps = pull_back(cotangents)
   cell = nnx.merge(scan.args[0], params)
   for product, x, tap in zip(_products(cell), seen, taps, strict=True):
-    product.kernel[...] = deferred.weight_gradient(x, tap)
+    product.kernel[...] = deferred.weight_gradient(x, tap, product.dtype)
   return nnx.state(cell), carry, inputs, None
 
 

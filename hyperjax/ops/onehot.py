@@ -1,11 +1,14 @@
 """One-hot vectors that are never written out."""
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
+from hyperjax.ops import product
 from hyperjax.ops.dropout import dropout
 
 
@@ -31,29 +34,38 @@ def one_hot_dropout(x: OneHot, key: Array | None, keep_prob: float) -> OneHot:
   return x._replace(value=dropout(x.value, key, keep_prob))
 
 
-@jax.custom_vjp
-def rows(kernel: Array, index: Array) -> Array:
-  """`one_hot(index) @ kernel` as a gather: [V, F], [...] -> [..., F]."""
-  return kernel[index]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def rows(kernel: Array, index: Array, dtype: DTypeLike = jnp.float32) -> Array:
+  """`one_hot(index) @ kernel` as a gather: [V, F], [...] -> [..., F].
+
+  Args:
+    kernel: the matrix.
+    index: integers below V.
+    dtype: precision of the product, see `ops.product`.
+  """
+  return product.round_to(kernel[index], dtype).astype(kernel.dtype)
 
 
-def _rows_forward(kernel, index):
-  return rows(kernel, index), (index, jnp.zeros((kernel.shape[0], 0)))
+def _rows_forward(kernel, index, dtype):
+  return rows(kernel, index, dtype), (index, jnp.zeros((kernel.shape[0], 0)))
 
 
-def _rows_backward(residuals, cotangent):
+def _rows_backward(dtype, residuals, cotangent):
   # A product with the written-out vectors: XLA's scatter-add is serial on CPU
   # and not deterministic on GPU.
   index, like = residuals
-  hot = jax.nn.one_hot(index.reshape(-1), like.shape[0], dtype=cotangent.dtype)
-  return hot.T @ cotangent.reshape(-1, cotangent.shape[-1]), None
+  flat = cotangent.reshape(-1, cotangent.shape[-1])
+  hot = jax.nn.one_hot(index.reshape(-1), like.shape[0], dtype=flat.dtype)
+  return product.matmul(hot.T, flat, dtype), None
 
 
 rows.defvjp(_rows_forward, _rows_backward)
 
 
-def matmul(x: Array | OneHot, kernel: Array) -> Array:
-  """`x @ kernel` for written-out and for one-hot `x`: [..., F]."""
+def matmul(
+  x: Array | OneHot, kernel: Array, dtype: DTypeLike = jnp.float32
+) -> Array:
+  """`ops.product.matmul` for written-out and for one-hot `x`: [..., M]."""
   if isinstance(x, OneHot):
-    return x.value[..., None] * rows(kernel, x.index)
-  return x @ kernel
+    return x.value[..., None] * rows(kernel, x.index, dtype)
+  return product.matmul(x, kernel, dtype)

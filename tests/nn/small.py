@@ -118,19 +118,20 @@ def _lstm(p):
     'W_x': _matrices(p['input']['kernel']),
   }
   if 'norm_cell' in p:
-    return {**kernels, **_norms(p['gates'], p['norm_cell'])}
-  return {**kernels, 'b': _by_gate(p['gates']['bias'])}
+    return {**kernels, **_norms(p['norm_gates'], p['norm_cell'])}
+  return {**kernels, 'b': _by_gate(p['bias']['bias'])}
 
 
 def _hyper_lstm(p):
   h_and_x = [p['feedback']['kernel'], p['hyper']['input']['kernel']]
   hyper = {**p['hyper'], 'input': {'kernel': np.concatenate(h_and_x)}}
-  scale_h, scale_x, shift = p['scale_h'], p['scale_x'], p['shift']
+  scale_h, scale_x = p['weights_h']['vectors'], p['weights_x']['vectors']
+  shift, main = p['shift'], p['main']
   bias_h = scale_h['embedding']['bias']
   bias_x = scale_x['embedding']['bias']
   result = {
-    'W_h': _matrices(p['recurrent']['kernel']),
-    'W_x': _matrices(p['input']['kernel']),
+    'W_h': _matrices(main['recurrent']['kernel']),
+    'W_x': _matrices(main['input']['kernel']),
     'b_0': _by_gate(shift['bias']),
     'hyper': _lstm(hyper),
     'W_hat_h': _matrices(scale_h['embedding']['kernel']),
@@ -142,6 +143,6 @@ def _hyper_lstm(p):
     'W_xz': _by_gate(scale_x['kernel'].transpose(0, 2, 1)),
     'W_bz': _by_gate(shift['kernel'].transpose(0, 2, 1)),
   }
-  if 'norm_cell' in p:
-    result |= _norms(p['norm_gates'], p['norm_cell'])
+  if 'norm_cell' in main:
+    result |= _norms(main['norm_gates'], main['norm_cell'])
   return result

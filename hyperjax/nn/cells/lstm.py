@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from hyperjax.nn.initializers import orthogonal_gates
 from hyperjax.nn.linear import Bias, LayerNorm, Linear, Product
 from hyperjax.ops.lstm import lstm_update
+from hyperjax.ops.zoneout import zoneout
 
 
 class LSTM(nnx.Module):
@@ -24,10 +26,15 @@ class LSTM(nnx.Module):
     input_size: width of the input.
     hidden_size: units, H.
     layer_norm: whether to normalize.
+    bias: False leaves b out.
     recurrent_keep_prob: keep probability of the candidate's dropout.
-    input_kernel: [input_size, 4 H] initial W_x, or None to draw it here.
+    zoneout_c: probability that a unit of c keeps its value for a step.
+    zoneout_h: the same of h.
+    dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
+
+  num_gates = 4
 
   def __init__(
     self,
@@ -35,21 +42,26 @@ class LSTM(nnx.Module):
     hidden_size: int,
     *,
     layer_norm: bool = False,
+    bias: bool = True,
     recurrent_keep_prob: float = 1.0,
-    input_kernel: Array | None = None,
+    zoneout_c: float = 0.0,
+    zoneout_h: float = 0.0,
+    dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
     input_key, recurrent_key = jax.random.split(key)
-    if input_kernel is None:
-      input_kernel = orthogonal_gates(input_key, input_size, hidden_size)
     self.hidden_size = hidden_size
     self.keep_prob = recurrent_keep_prob
-    self.input = Linear(input_kernel)
-    self.recurrent = Product(
-      orthogonal_gates(recurrent_key, hidden_size, hidden_size)
+    self.zoneout_c, self.zoneout_h = zoneout_c, zoneout_h
+    self.input = Linear(
+      orthogonal_gates(input_key, input_size, hidden_size), dtype=dtype
     )
-    self.gates = (LayerNorm if layer_norm else Bias)(4, hidden_size)
+    self.recurrent = Product(
+      orthogonal_gates(recurrent_key, hidden_size, hidden_size), dtype=dtype
+    )
+    self.norm_gates = LayerNorm(4, hidden_size) if layer_norm else None
     self.norm_cell = LayerNorm(hidden_size) if layer_norm else None
+    self.bias = Bias(4, hidden_size) if bias and not layer_norm else None
 
   def initial_carry(self, batch_size: int) -> tuple[Array, Array]:
     """Zero (c, h), each [B, H]."""
@@ -64,15 +76,28 @@ class LSTM(nnx.Module):
     self, carry: tuple[Array, Array], x: Array, key: Array | None = None
   ) -> tuple[tuple[Array, Array], Array]:
     """(c, h), [B, 4 H] -> (c, h), h."""
-    c, h = carry
-    y = x + self.recurrent(h)
+    y = x + self.recurrent(self.output(carry))
+    return self.update(y.reshape(-1, 4, self.hidden_size), carry, key)
+
+  def output(self, carry: tuple[Array, Array]) -> Array:
+    """The h of a carry."""
+    return carry[1]
+
+  def update(
+    self, y: Array, carry: tuple[Array, Array], key: Array | None = None
+  ) -> tuple[tuple[Array, Array], Array]:
+    """Pre-activations [B, 4, H] and (c, h) -> (c, h), h."""
+    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    y = self.bias(y) if self.bias else y
     c, h = lstm_update(
-      self.gates(y.reshape(-1, 4, self.hidden_size)),
-      c,
+      self.norm_gates(y) if self.norm_gates else y,
+      carry[0],
       norm_cell=self.norm_cell,
       keep_prob=self.keep_prob,
-      key=key,
+      key=keys[0],
     )
+    c = zoneout(carry[0], c, keys[1], self.zoneout_c)
+    h = zoneout(carry[1], h, keys[2], self.zoneout_h)
     return (c, h), h
 
 

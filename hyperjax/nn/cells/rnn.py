@@ -1,0 +1,86 @@
+"""The basic recurrent network (paper, Eq. 4)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from hyperjax.nn.initializers import orthogonal
+from hyperjax.nn.linear import Bias, LayerNorm, Linear, Product
+from hyperjax.ops.zoneout import zoneout
+
+
+class RNN(nnx.Module):
+  """The basic recurrent network.
+
+      h_t = tanh(W_x x_t + W_h h_{t-1} + b)
+
+  With layer norm the pre-activation passes through one, which takes the place
+  of b.
+
+  Args:
+    input_size: width of the input.
+    hidden_size: units, H.
+    layer_norm: whether to normalize.
+    bias: False leaves b out.
+    zoneout_h: probability that a unit of h keeps its value for a step.
+    dtype: precision of the products, see `ops.product`.
+    key: PRNG key of the initial weights.
+  """
+
+  num_gates = 1
+
+  def __init__(
+    self,
+    input_size: int,
+    hidden_size: int,
+    *,
+    layer_norm: bool = False,
+    bias: bool = True,
+    zoneout_h: float = 0.0,
+    dtype: DTypeLike = jnp.float32,
+    key: Array,
+  ):
+    input_key, recurrent_key = jax.random.split(key)
+    self.hidden_size = hidden_size
+    self.zoneout_h = zoneout_h
+    self.input = Linear(
+      orthogonal(input_key, input_size, hidden_size), dtype=dtype
+    )
+    self.recurrent = Product(
+      orthogonal(recurrent_key, hidden_size, hidden_size), dtype=dtype
+    )
+    self.norm_gates = LayerNorm(1, hidden_size) if layer_norm else None
+    self.bias = Bias(1, hidden_size) if bias and not layer_norm else None
+
+  def initial_carry(self, batch_size: int) -> Array:
+    """Zero h, [B, H]."""
+    return jnp.zeros((batch_size, self.hidden_size))
+
+  def project(self, xs: Array) -> Array:
+    """[T, B, input_size] -> [T, B, H]."""
+    return self.input(xs)
+
+  def step(
+    self, carry: Array, x: Array, key: Array | None = None
+  ) -> tuple[Array, Array]:
+    """h, [B, H] -> h, h."""
+    y = x + self.recurrent(self.output(carry))
+    return self.update(y.reshape(-1, 1, self.hidden_size), carry, key)
+
+  def output(self, carry: Array) -> Array:
+    """The h of a carry."""
+    return carry
+
+  def update(
+    self, y: Array, carry: Array, key: Array | None = None
+  ) -> tuple[Array, Array]:
+    """Pre-activations [B, 1, H] and h -> h, h."""
+    y = self.bias(y) if self.bias else y
+    y = self.norm_gates(y) if self.norm_gates else y
+    h = zoneout(carry, jnp.tanh(y[:, 0]), key, self.zoneout_h)
+    return h, h
+
+
+build = RNN
