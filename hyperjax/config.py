@@ -10,15 +10,22 @@ from ml_collections import ConfigDict
 
 from hyperjax.errors import UserError, did_you_mean
 
+DTYPES = ('float32', 'bfloat16')
+
 
 def base_config() -> ConfigDict:
   """What all runs share; a config file adds `data`, `model` and the rest."""
   return ConfigDict(
     {
       'seed': 0,
+      'num_seeds': 1,  # seed, seed + 1, ... side by side in one program
+      'dtype': 'float32',  # of products: float32, bfloat16
       'task': {'name': ''},
       'data': {'name': '', 'batch_size': 128},
-      'model': {'name': ''},
+      'model': {
+        'name': '',
+        'parameter_budget': 0,  # finds hidden_size; 0 takes it as it is
+      },
       'optimizer': {
         'name': 'adam',  # adam, adamw, sgd
         'learning_rate': 1e-3,
@@ -55,12 +62,17 @@ def language_model_config() -> ConfigDict:
   config.model.update(
     {
       'name': 'char_lm',
-      'cell': 'lstm',  # lstm, ln_lstm, hyper_lstm, ln_hyper_lstm
+      'cell': 'lstm',  # [ln_][hyper_]lstm, [ln_][hyper_]rnn
       'hidden_size': 1000,
       'num_layers': 1,
       'hyper_size': 128,  # read by hyper cells alone
       'z_size': 4,  # N_z; read by hyper cells alone
+      'hyper_cell': '',  # rnn, lstm; empty: rnn in hyper_rnn, lstm else
+      'generation': 'row_scaling',  # full: whole weight matrices (Eq. 5)
       'recurrent_keep_prob': 1.0,
+      'hyper_recurrent_keep_prob': 1.0,
+      'zoneout_c': 0.0,
+      'zoneout_h': 0.0,
       'input_keep_prob': 1.0,
       'output_keep_prob': 1.0,
     }
@@ -173,6 +185,10 @@ def validate(config: ConfigDict) -> None:
     UserError: names the first field that is out of its range.
   """
   _check_sections(config)
+  if config.dtype not in DTYPES:
+    raise UserError(
+      f"config.dtype is '{config.dtype}'; it must be {' or '.join(DTYPES)}"
+    )
   for path, value in flatten(config):
     name = path.rsplit('.', 1)[-1]
     rule = _rule(name)
@@ -215,10 +231,12 @@ def _rule(name):
   """(predicate, words) for a field's name, or None."""
   if name.endswith(('_size', '_length', '_every', '_streams', '_dispatch')):
     return lambda x: x >= 1, 'at least 1'
-  if name == 'length' or name in ('num_steps', 'num_layers'):
+  if name in ('length', 'num_steps', 'num_layers', 'num_seeds'):
     return lambda x: x >= 1, 'at least 1'
   if name.endswith('keep_prob'):
     return lambda x: 0 < x <= 1, 'above 0 and at most 1'
+  if name.startswith('zoneout_'):
+    return lambda x: 0 <= x < 1, 'at least 0 and below 1'
   if name == 'learning_rate':
     return lambda x: x > 0, 'above 0'
   if name == 'seed':
@@ -232,6 +250,7 @@ def _rule(name):
     'step',
     'temperature',
     'top_k',
+    'parameter_budget',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'

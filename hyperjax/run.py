@@ -7,16 +7,18 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from hyperjax import by_name
 from hyperjax import workdir as files
+from hyperjax.budget import largest_width
 from hyperjax.config import validate
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.pictures import curves
-from hyperjax.training import loop
+from hyperjax.training import loop, seed_axis
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.progress import say
@@ -28,7 +30,9 @@ from hyperjax.types import Source, Task, Variables
 def build_task(config: ConfigDict) -> Task:
   """The task of a config, with its model; no data, nothing allocated."""
   validate(config)
-  make_model = functools.partial(_build_model, config.model.to_dict())
+  make_model = functools.partial(
+    _build_model, config.model.to_dict(), config.dtype
+  )
   options = config.task.to_dict()
   return by_name.call(
     'tasks',
@@ -40,11 +44,49 @@ def build_task(config: ConfigDict) -> Task:
   )
 
 
-def _build_model(options, **given):
+def _build_model(options, dtype, **given):
   options = dict(options)
-  return by_name.call(
-    'models', options.pop('name'), options, field='config.model', **given
-  )
+  name = options.pop('name')
+  options.pop('parameter_budget', None)  # `resolve` has read it
+  known = by_name.options_of(by_name.find('models', name, 'config.model.name'))
+  if 'dtype' in known:
+    given['dtype'] = dtype
+  elif dtype != 'float32':
+    raise UserError(
+      f"config.dtype is {dtype}, but model '{name}' has no option dtype; take "
+      f'float32'
+    )
+  return by_name.call('models', name, options, field='config.model', **given)
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+  """The config with the `hidden_size` that meets its parameter budget.
+
+  Every mode begins with this, so that the workdir tells the true width.
+  """
+  validate(config)
+  budget = config.model.get('parameter_budget', 0)
+  if not budget:
+    return config
+  if 'hidden_size' not in config.model:
+    raise UserError(
+      f"config.model.parameter_budget: the model '{config.model.name}' has no "
+      f'config.model.hidden_size to choose'
+    )
+  resolved = config.copy_and_resolve_references()
+
+  def count_at(width):
+    with resolved.unlocked():
+      resolved.model.hidden_size = width
+    return count(_shapes(build_task(resolved)).params)
+
+  count_at(largest_width(count_at, budget))
+  return resolved
+
+
+def _shapes(task):
+  """The task's variables as shapes; nothing is allocated."""
+  return jax.eval_shape(task.init, jax.random.key(0))
 
 
 def build_source(config: ConfigDict) -> Source:
@@ -56,7 +98,7 @@ def build_source(config: ConfigDict) -> Source:
 
 def describe(config: ConfigDict) -> str:
   """A table of the parameters; needs no data and allocates nothing."""
-  variables = jax.eval_shape(build_task(config).init, jax.random.key(0))
+  variables = _shapes(build_task(resolve(config)))
   leaves = jax.tree_util.tree_leaves_with_path(variables.params)
   rows = [
     (
@@ -89,6 +131,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     UserError: a bad config or workdir, bad data, or a diverged run.
     SignalledError: SIGTERM or SIGINT; the state has been saved.
   """
+  config = resolve(config)
   task = build_task(config)
   optimizer, learning_rate = _build_optimizer(config)
   with loop.Interruption() as interruption:
@@ -102,7 +145,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
           say(f'{workdir}: the run is finished, at step {result["step"]:,}')
           return result
     source = build_source(config)
-    evaluator = Evaluator(task, source)
+    evaluator = Evaluator(task, source, stacked=config.num_seeds > 1)
     with Session(
       config, workdir, task, source, evaluator, optimizer, learning_rate
     ) as session:
@@ -111,12 +154,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
       files.write_json(workdir / 'environment.json', files.environment())
       files.write_json(workdir / 'data.json', source.meta)
       session.train(interruption)
-      variables, best_step = session.best_variables()
       result = {
         'step': config.train.num_steps,
-        'best_step': best_step,
-        **_conclude(config, workdir, task, source, evaluator, variables),
+        **_conclude(config, workdir, task, source, session.best_variables()),
       }
+      for seed, step in session.diverged().items():
+        result[f'seed_{seed}/diverged_at'] = step
       files.write_json(path, result)
   return result
 
@@ -136,11 +179,12 @@ def _build_optimizer(config):
   return optimizers.build(**options, **given)
 
 
-def _conclude(config, workdir, task, source, evaluator, variables):
-  """Measures the best step, draws and samples; most of the result."""
-  metrics = {}
-  for split in ('valid', 'test'):
-    metrics |= measure(config, evaluator, variables, split, task.objective)
+def _conclude(config, workdir, task, source, found):
+  """Measures the best step, draws and samples; most of the result.
+
+  `found` has by seed the variables of its best step, and that step.
+  """
+  metrics = _measure_all(config, task, source, found, ['valid', 'test'])
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )
@@ -153,11 +197,14 @@ def _conclude(config, workdir, task, source, evaluator, variables):
     task.objective,
     references,
   )
+  variables, _ = next(iter(found.values()))
   if hasattr(task, 'sample'):
     text = task.sample(variables, config.sample.to_dict(), source.meta)
     (workdir / 'sample.txt').write_text(text, encoding='utf-8')
   return {
+    **_steps(found, 'best_step'),
     'seed': config.seed,
+    'num_seeds': config.num_seeds,
     'parameters': count(variables.params),
     'data': source.meta['name'],
     'evaluation': source.eval_protocol(config.eval.num_streams),
@@ -190,13 +237,32 @@ def summary(workdir: pathlib.Path) -> str:
   return '\n'.join(lines)
 
 
+def _steps(found, name):
+  """The step of each seed; of several, `name` itself is the latest."""
+  steps = {seed: step for seed, (_, step) in found.items()}
+  each = {f'seed_{seed}/{name}': step for seed, step in steps.items()}
+  return {name: max(steps.values()), **(each if len(steps) > 1 else {})}
+
+
+def _measure_all(config, task, source, found, splits):
+  """Metrics of splits over all seeds found, side by side, as named numbers."""
+  variables = [variables for variables, _ in found.values()]
+  stacked = len(variables) > 1
+  evaluator = Evaluator(task, source, stacked=stacked)
+  one = seed_axis.stack(variables) if stacked else variables[0]
+  metrics = {}
+  for split in splits:
+    metrics |= measure(config, evaluator, one, split, task.objective)
+  return seed_axis.spread(metrics, list(found))
+
+
 def measure(
   config: ConfigDict,
   evaluator: Evaluator,
   variables: Variables,
   split: str,
   objective: str,
-) -> dict[str, float]:
+) -> dict[str, np.ndarray]:
   """Metrics of a split by the reported protocol.
 
   Raises:
@@ -204,7 +270,7 @@ def measure(
   """
   metrics = evaluator(*variables, split, config.eval.num_streams)
   bound = config.eval.implausible_below
-  value = metrics[f'{split}/{objective}']
+  value = float(np.min(metrics[f'{split}/{objective}']))  # of all seeds
   if not math.isfinite(value):
     raise UserError(f'{split}/{objective} is {value}: the model is broken')
   if split == 'test' and value < bound:
@@ -218,76 +284,92 @@ def measure(
 
 def restore(
   config: ConfigDict, workdir: pathlib.Path
-) -> tuple[Task, Variables, int, dict[str, Any]]:
-  """The task, the variables of `config.eval.step`, that step, the data's meta.
+) -> tuple[Task, dict[int, tuple[Variables, int]], dict[str, Any]]:
+  """The task, its variables by seed, each with its step, and the data's meta.
 
-  Step 0 means the best one on validation.
+  The step is `config.eval.step`; 0 means the seed's best one on validation.
+  Seeds that diverged are left out.
 
   Raises:
     UserError: there is no such run or step, or it is damaged.
   """
+  config = resolve(config)
   task = build_task(config)
   files.check_config(workdir, config, reading=True)
-  like = jax.eval_shape(task.init, jax.random.key(0))
+  stored = files.read_config(workdir)
+  seeds = seed_axis.of(stored.seed, stored.num_seeds)
+  like = jax.eval_shape(
+    lambda: seed_axis.init(seeds, lambda _: task.init(jax.random.key(0)))
+  )
   checkpointer = Checkpointer(workdir, read_only=True)
-  if config.eval.step:
-    variables = checkpointer.restore_model(config.eval.step, like)
-    found = variables, config.eval.step
-  else:
-    found = checkpointer.restore_best(like)
-  if found is None:
+  found, record = {}, {}
+  for place, seed in enumerate(np.atleast_1d(seeds).tolist()):
+    if config.eval.step:
+      step = config.eval.step
+      best = checkpointer.restore_model(step, like), step
+    else:
+      best = checkpointer.restore_best(like, place)
+    if best is None:
+      continue
+    record = checkpointer.record(best[1])
+    if np.atleast_1d(record['broken'])[place] < 0:
+      found[seed] = seed_axis.take(best[0], place, seeds), best[1]
+  checkpointer.close()
+  if not found:
     raise UserError(
       f'{workdir} has no evaluated checkpoint yet; train it further, or '
       f'choose a checkpoint by --config.eval.step'
     )
-  variables, step = found
-  meta = checkpointer.data(step)
-  checkpointer.close()
-  return task, variables, step, meta
+  return task, found, record['data']
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Measures the best step, or `config.eval.step`, on `config.eval.split`."""
-  task, variables, step, meta = restore(config, workdir)
+  task, found, meta = restore(config, workdir)
   source = build_source(config)
   if source.meta != meta:
     raise UserError(f'{workdir}: the data is not what this run trained on')
-  metrics = measure(
-    config,
-    Evaluator(task, source),
-    variables,
-    config.eval.split,
-    task.objective,
-  )
   return {
-    'step': step,
+    **_steps(found, 'step'),
     'data': source.meta['name'],
     'evaluation': source.eval_protocol(config.eval.num_streams),
-    **metrics,
+    **_measure_all(config, task, source, found, [config.eval.split]),
   }
 
 
 def sample(config: ConfigDict, workdir: pathlib.Path) -> str:
-  """What the best step, or `config.eval.step`, generates; needs no data."""
-  task, variables, _, meta = restore(config, workdir)
+  """What the best step, or `config.eval.step`, generates; needs no data.
+
+  Of several seeds, the first one's.
+  """
+  task, found, meta = restore(config, workdir)
   if not hasattr(task, 'sample'):
     raise UserError(f'config.task.name: {config.task.name} can not sample')
+  variables, _ = next(iter(found.values()))
   return task.sample(variables, config.sample.to_dict(), meta)
 
 
-def load(workdir: str | pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
+def load(
+  workdir: str | pathlib.Path, seed: int | None = None
+) -> tuple[nnx.Module, dict[str, Any]]:
   """The best model of a run as a Flax module, and the data's `meta`.
 
   What its config names (a cell or task of your own, say) must be importable.
 
   Args:
     workdir: of a run that has evaluated at least once.
+    seed: one of the run's seeds; None takes the first.
 
   Raises:
-    UserError: there is no such run, or its checkpoints are damaged.
+    UserError: there is no such run or seed, or its checkpoints are damaged.
   """
   workdir = pathlib.Path(workdir)
   config = files.read_config(workdir)
   config.eval.step = 0
-  task, variables, _, meta = restore(config, workdir)
-  return task.merge(variables), meta
+  task, found, meta = restore(config, workdir)
+  seed = next(iter(found)) if seed is None else seed
+  if seed not in found:
+    raise UserError(
+      f'{workdir}: no seed {seed}; there: {", ".join(map(str, found))}'
+    )
+  return task.merge(found[seed][0]), meta

@@ -112,10 +112,14 @@ class GenerativeTask(Task, Protocol):
 
 
 class TrainState(NamedTuple):
-  """All that changes during training; a checkpoint is one of these."""
+  """All that changes during training; a checkpoint is one of these.
+
+  With several seeds, all but `step` have a leading axis of seeds.
+  """
 
   step: Array
   params: PyTree
   state: PyTree
   carry: Carry
   opt_state: PyTree
+  broken: Array  # the first step with a metric that was not finite, or -1

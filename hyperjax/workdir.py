@@ -22,6 +22,7 @@ from hyperjax.training import checkpoint
 MAY_DIFFER = ('sample.', 'eval.', 'train.log_every')
 UNREAD = (
   'seed',
+  'num_seeds',
   'optimizer.',
   'train.',
   'data.dir',

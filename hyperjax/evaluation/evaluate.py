@@ -1,6 +1,7 @@
 """One pass over a split."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hyperjax.training.metrics import Mean, read
@@ -15,20 +16,21 @@ class Evaluator:
   Args:
     task: gives the metrics of a batch.
     source: gives the batches.
+    stacked: whether what is measured has a leading axis of seeds.
   """
 
-  def __init__(self, task: Task, source: Source):
+  def __init__(self, task: Task, source: Source, *, stacked: bool = False):
     self._source = source
     self._task = task
+    self._stacked = stacked
 
-    @jax.jit
     def step(params, state, carry, batch):
       if 'fresh' in batch:
         fresh = batch['fresh']
         carry = reset(carry, task.carry(fresh.shape[0]), fresh)
       return task.metrics(params, state, carry, batch)
 
-    self._step = step
+    self._step = jax.jit(jax.vmap(step, (0, 0, 0, None)) if stacked else step)
 
   def __call__(
     self,
@@ -37,7 +39,7 @@ class Evaluator:
     split: str,
     batch_size: int,
     name: str | None = None,
-  ) -> dict[str, float]:
+  ) -> dict[str, np.ndarray]:
     """Metrics of the whole split, the carry running on through it.
 
     Args:
@@ -48,23 +50,33 @@ class Evaluator:
       name: the prefix of the metrics' names; the split's by default.
 
     Returns:
-      {'split/metric_unit': mean over everything that counts in the split}.
+      {'split/metric_unit': mean over everything that counts in the split}, a
+      number each, or with stacked parameters [S].
     """
     carry, parts = None, []
     for batch in track(
       self._source.eval(split, batch_size), unit=f'{name or split} batch'
     ):
       if carry is None:
-        carry = self._task.carry(jax.tree.leaves(batch)[0].shape[0])
+        carry = self._first_carry(params, batch)
       carry, metrics = self._step(params, state, carry, batch)
       parts.append(metrics)
     # Added up in float64: a long split has more terms than float32 digits.
     parts = jax.device_get(parts)
     total = {
       key: Mean(
-        np.sum([part[key].total for part in parts], dtype=np.float64),
-        np.sum([part[key].weight for part in parts], dtype=np.float64),
+        np.sum([part[key].total for part in parts], 0, dtype=np.float64),
+        np.sum([part[key].weight for part in parts], 0, dtype=np.float64),
       )
       for key in parts[0]
     }
     return read(total, name or split)
+
+  def _first_carry(self, params, batch):
+    carry = self._task.carry(jax.tree.leaves(batch)[0].shape[0])
+    if not self._stacked:
+      return carry
+    num_seeds = jax.tree.leaves(params)[0].shape[0]
+    return jax.tree.map(
+      lambda x: jnp.broadcast_to(x, (num_seeds, *x.shape)), carry
+    )

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from hyperjax import by_name
+from hyperjax.errors import UserError
 from hyperjax.nn.initializers import orthogonal
 from hyperjax.nn.linear import Linear
 from hyperjax.nn.stack import Stack
@@ -25,6 +27,7 @@ class CharLM(nnx.Module):
     vocab_size: number of symbols, V.
     input_keep_prob: keep probability of input dropout.
     output_keep_prob: of dropout on each layer's output.
+    dtype: precision of the output layer's product, see `ops.product`.
     key: PRNG key of the output layer's weights.
   """
 
@@ -36,6 +39,7 @@ class CharLM(nnx.Module):
     *,
     input_keep_prob: float = 1.0,
     output_keep_prob: float = 1.0,
+    dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
     self.input_keep_prob = input_keep_prob
@@ -44,6 +48,7 @@ class CharLM(nnx.Module):
     self.head = Linear(
       orthogonal(key, hidden_size, vocab_size),
       jnp.zeros(vocab_size),
+      dtype=dtype,
     )
 
   def initial_carry(self, batch_size: int) -> Carry:
@@ -78,9 +83,15 @@ def build(
   num_layers: int = 1,
   hyper_size: int = 0,
   z_size: int = 0,
+  hyper_cell: str = '',
+  generation: str = 'row_scaling',
   recurrent_keep_prob: float = 1.0,
+  hyper_recurrent_keep_prob: float = 1.0,
+  zoneout_c: float = 0.0,
+  zoneout_h: float = 0.0,
   input_keep_prob: float = 1.0,
   output_keep_prob: float = 1.0,
+  dtype: DTypeLike = jnp.float32,
   key: Array,
   **cell_options: Any,
 ) -> CharLM:
@@ -93,9 +104,15 @@ def build(
     num_layers: how many layers.
     hyper_size: units of the hyper cell; read by hyper cells alone.
     z_size: N_z; read by hyper cells alone.
+    hyper_cell: 'rnn' or 'lstm'; empty means that of the cell's own kind.
+    generation: how weights are generated, 'row_scaling' or 'full'.
     recurrent_keep_prob: of the dropout inside the cells.
+    hyper_recurrent_keep_prob: of the dropout inside the hyper cells.
+    zoneout_c: of the cells' memory.
+    zoneout_h: of the cells' output.
     input_keep_prob: of input dropout.
     output_keep_prob: of dropout on each layer's output.
+    dtype: precision of all products; from `config.dtype`.
     key: PRNG key of the initial weights.
     **cell_options: any other options that the cell takes.
   """
@@ -105,8 +122,25 @@ def build(
   for name, size in (('hyper_size', hyper_size), ('z_size', z_size)):
     if name in known and size:
       options[name] = size
-  if 'recurrent_keep_prob' in known or recurrent_keep_prob != 1.0:
-    options['recurrent_keep_prob'] = recurrent_keep_prob
+  # An option that changes nothing may be foreign to the cell; any other value
+  # of it is refused below.
+  for name, value, neutral in (
+    ('hyper_cell', hyper_cell, ''),
+    ('generation', generation, 'row_scaling'),
+    ('recurrent_keep_prob', recurrent_keep_prob, 1.0),
+    ('hyper_recurrent_keep_prob', hyper_recurrent_keep_prob, 1.0),
+    ('zoneout_c', zoneout_c, 0.0),
+    ('zoneout_h', zoneout_h, 0.0),
+  ):
+    if value != neutral:
+      options[name] = value
+  if 'dtype' in known:
+    options['dtype'] = dtype
+  elif jnp.dtype(dtype) != jnp.float32:
+    raise UserError(
+      f"config.dtype is {jnp.dtype(dtype)}, but cell '{cell}' has no option "
+      f'dtype; take float32'
+    )
   head_key, *cell_keys = jax.random.split(key, num_layers + 1)
   cells = []
   for depth, cell_key in enumerate(cell_keys):
@@ -126,5 +160,6 @@ def build(
     vocab_size,
     input_keep_prob=input_keep_prob,
     output_keep_prob=output_keep_prob,
+    dtype=dtype,
     key=head_key,
   )

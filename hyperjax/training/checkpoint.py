@@ -32,13 +32,14 @@ class _KeepLatestAndBest:
 
   def __init__(self, num_latest: int):
     self.num_latest = num_latest
-    self.best_of: dict[int, int] = {}  # checkpoint: best step as of it
+    self.best_of: dict[int, list[int]] = {}  # checkpoint: best steps as of it
 
   def should_preserve(self, checkpoints, *, context):
     del context
     steps = [info.step for info in checkpoints]
     latest = set(steps[-self.num_latest :])
-    best = {self.best_of[step] for step in latest & self.best_of.keys()}
+    known = latest & self.best_of.keys()
+    best = {best_step for step in known for best_step in self.best_of[step]}
     return [step in latest | best for step in steps]
 
 
@@ -82,7 +83,7 @@ class Checkpointer:
     state: TrainState,
     *,
     metrics_length: int,
-    best: dict[str, float] | None,
+    best: list[dict[str, float] | None],
     data: Any,
   ) -> None:
     """Begins to save a state; the state may be donated right after.
@@ -90,7 +91,8 @@ class Checkpointer:
     Args:
       state: what to save, at `state.step`.
       metrics_length: of `metrics.jsonl`, which a resumed run truncates to.
-      best: `{'step': ..., 'value': ...}` of the best evaluation so far.
+      best: of each seed `{'step': ..., 'value': ...}` of its best evaluation
+        so far, or None.
       data: the data's `meta`, in JSON types; a resumed run must have the same.
     """
     # A copy, for the save goes on in the background while the next dispatch
@@ -99,12 +101,12 @@ class Checkpointer:
     record = {
       'metrics_length': metrics_length,
       'best': best,
+      'broken': np.asarray(state.broken).tolist(),
       'data': data,
       'sha256': _checksums(model) | _checksums(rest),
     }
     step = int(state.step)
-    if best:
-      self._policy.best_of[step] = int(best['step'])
+    self._policy.best_of[step] = [b['step'] for b in best if b]
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -138,7 +140,10 @@ class Checkpointer:
       for later in steps:
         if later > step:
           self._manager.delete(later)
-      self._policy.best_of = self._best_steps()
+      self._policy.best_of = {
+        step: [b['step'] for b in best if b]
+        for step, best in self._bests().items()
+      }
       return state, record
     if steps:
       raise UserError(
@@ -169,21 +174,26 @@ class Checkpointer:
         f'there for --config.eval.step: {others or "none"}'
       ) from error
 
-  def restore_best(self, like: Variables) -> tuple[Variables, int] | None:
-    """The variables of the best step, and that step.
+  def restore_best(
+    self, like: Variables, place: int = 0
+  ) -> tuple[Variables, int] | None:
+    """The variables of a seed's best step (of all seeds), and that step.
 
     It is the best as of the newest checkpoint. A damaged checkpoint is named
     in the log and skipped for the one before it.
 
     Args:
       like: variables of the right shapes.
+      place: of the seed among the run's seeds.
 
     Returns:
       None if no step has been evaluated.
     """
-    best_of = self._best_steps()
-    candidates = [best_of[step] for step in sorted(best_of, reverse=True)]
-    sound = sorted(best_of, reverse=True)
+    bests = {
+      step: best[place] for step, best in self._bests().items() if best[place]
+    }
+    sound = sorted(bests, reverse=True)
+    candidates = [bests[step]['step'] for step in sound]
     for step in dict.fromkeys([*candidates, *sound]):
       try:
         return self._restore_model(step, like), step
@@ -191,22 +201,19 @@ class Checkpointer:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
     return None
 
-  def data(self, step: int) -> Any:
-    """The data's `meta` as a checkpoint has it, whose record is sound."""
-    return self._record(step)['data']
+  def record(self, step: int) -> dict[str, Any]:
+    """The record of a checkpoint whose record is sound: data, best, broken."""
+    return self._record(step)
 
-  def _best_steps(self):
-    """{step: best step as of it}, of the checkpoints whose record is sound."""
-    best_of = {}
+  def _bests(self):
+    """{step: the seeds' best as of it}, where the record is sound."""
+    bests = {}
     for step in self.steps():
       try:
-        best = self._record(step)['best']
+        bests[step] = self._record(step)['best']
       except DamagedError as error:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
-        continue
-      if best:
-        best_of[step] = int(best['step'])
-    return best_of
+    return bests
 
   def steps(self) -> list[int]:
     """The steps on disk, in order."""
@@ -233,6 +240,7 @@ class Checkpointer:
       model['state'],
       rest['carry'],
       rest['opt_state'],
+      jnp.asarray(record['broken'], jnp.int32),
     )
     return state, record
 

@@ -1,10 +1,11 @@
 """Train metrics between two lines of `metrics.jsonl`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hyperjax.training.metrics import merge, read
 from hyperjax.training.progress import Progress
+from hyperjax.training.seed_axis import spread
 from hyperjax.training.writers import MetricsWriter
 from hyperjax.types import Metrics
 
@@ -17,6 +18,7 @@ class TrainLog:
     progress: the bar to move.
     learning_rate: by step.
     shown: the metric beside the bar.
+    seeds: of the metrics' leading axis, if there is one.
     step: where the run goes on from.
   """
 
@@ -26,10 +28,12 @@ class TrainLog:
     progress: Progress,
     learning_rate: Callable[[int], float],
     shown: str,
+    seeds: Sequence[int],
     step: int = 0,
   ):
     self._writer, self._progress = writer, progress
     self._learning_rate, self._shown = learning_rate, shown
+    self._seeds = seeds
     self._pending: Metrics | None = None
     self._step, self._time = step, time.monotonic()
 
@@ -38,9 +42,9 @@ class TrainLog:
     pending = self._pending
     self._pending = merge(pending, metrics) if pending else metrics
     if self._shown in self._pending:
-      self._progress.show(
-        **{f'train {self._shown}': self._pending[self._shown].read()}
-      )
+      name = f'train {self._shown}'
+      shown = {name: self._pending[self._shown].read()}
+      self._progress.show(**{name: spread(shown, self._seeds)[name]})
     self._progress.update(step)
 
   def flush(self, step: int) -> None:
@@ -50,7 +54,7 @@ class TrainLog:
     now = time.monotonic()
     self._writer.write(
       step,
-      read(self._pending, 'train')
+      spread(read(self._pending, 'train'), self._seeds)
       | {
         'train/learning_rate': float(self._learning_rate(step - 1)),
         'train/steps_per_second': (step - self._step) / (now - self._time),

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hyperjax.training.hooks import Hook
 from hyperjax.training.metrics import Mean
@@ -17,7 +19,7 @@ class DivergedError(Exception):
   """A metric stopped being a finite number.
 
   Attributes:
-    step: the step that did it, counted from 0.
+    step: the step that did it (of the last seed), counted from 0.
   """
 
   def __init__(self, step: int):
@@ -67,12 +69,12 @@ class Interruption:
 
 def run(
   state: TrainState,
-  advance: Callable[[TrainState, int], tuple[TrainState, Metrics, jax.Array]],
+  advance: Callable[[TrainState, int], tuple[TrainState, Metrics]],
   hooks: Sequence[Hook],
   *,
   num_steps: int,
   steps_per_dispatch: int,
-  on_metrics: Callable[[int, Metrics], None],
+  on_metrics: Callable[[int, Metrics, np.ndarray], None],
   on_stop: Callable[[int, TrainState], None],
   interruption: Interruption,
 ) -> TrainState:
@@ -85,17 +87,17 @@ def run(
 
   Args:
     state: to start from; it is donated.
-    advance: (state, number of steps) -> state, metrics, the broken step or -1.
+    advance: (state, number of steps) -> state, metrics.
     hooks: in the order in which they are called; at least one is due at the
       last step.
     num_steps: where to end, counted from the first step of all.
     steps_per_dispatch: the most steps in one dispatch.
-    on_metrics: called with (step, metrics) of each dispatch.
+    on_metrics: called with (step, metrics, `state.broken`) of each dispatch.
     on_stop: called with (step, state) when a signal asks to stop.
     interruption: hears the signals.
 
   Raises:
-    DivergedError: a metric was not finite.
+    DivergedError: a metric was not finite, of every seed.
     SignalledError: SIGTERM or SIGINT came; `on_stop` has run.
   """
   step, dispatched, size = int(state.step), None, 1
@@ -104,7 +106,8 @@ def run(
     due = min(hook.every.next(step) for hook in hooks)
     start = time.monotonic()
     count = min(size, due - step)
-    state, metrics, broken = advance(state, count)
+    state, metrics = advance(state, count)
+    broken = jnp.copy(state.broken)  # for the next dispatch takes the state
     _read(dispatched, on_metrics)
     step += count
     dispatched = step, metrics, broken
@@ -129,13 +132,15 @@ def _read(dispatched, on_metrics) -> None:
   """Waits for the metrics of a dispatch and hands them on."""
   if dispatched is None:
     return
-  step, metrics, broken = dispatched
-  if (broken_step := int(broken)) >= 0:
-    raise DivergedError(broken_step)
+  step, metrics, broken = jax.device_get(dispatched)
+  if (broken >= 0).all():
+    raise DivergedError(int(broken.max()))
+  # In float64 from here on, where many are added up.
   on_metrics(
     step,
     {
-      name: Mean(float(mean.total), float(mean.weight))
+      name: Mean(np.float64(mean.total), np.float64(mean.weight))
       for name, mean in metrics.items()
     },
+    broken,
   )

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from hyperjax.types import Metrics
@@ -21,10 +22,14 @@ class Mean:
     """The mean over both sets of values."""
     return Mean(self.total + other.total, self.weight + other.weight)
 
-  def read(self) -> float:
-    """The mean as a number; NaN when nothing was counted."""
-    weight = float(self.weight)
-    return float(self.total) / weight if weight else float('nan')
+  def read(self) -> np.ndarray:
+    """The mean, a float64 of the total's shape; NaN when nothing was counted.
+
+    With several seeds it is [S], else a number.
+    """
+    total, weight = np.float64(self.total), np.float64(self.weight)
+    nothing = np.full_like(total, np.nan)
+    return np.divide(total, weight, out=nothing, where=weight != 0)[()]
 
 
 def mean_of(values: Array, mask: Array | None = None) -> Mean:
@@ -40,6 +45,6 @@ def merge(first: Metrics, second: Metrics) -> Metrics:
   return {name: first[name].merge(second[name]) for name in first}
 
 
-def read(metrics: Metrics, prefix: str) -> dict[str, float]:
+def read(metrics: Metrics, prefix: str) -> dict[str, np.ndarray]:
   """{'prefix/name': mean} of a dictionary of means."""
   return {f'{prefix}/{name}': mean.read() for name, mean in metrics.items()}

@@ -8,32 +8,34 @@ import pathlib
 from collections.abc import Callable
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from hyperjax.errors import UserError
-from hyperjax.training import loop
+from hyperjax.training import loop, seed_axis
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.log import TrainLog
 from hyperjax.training.progress import Progress, say
 from hyperjax.training.step import init_state, make_advance
 from hyperjax.training.writers import MetricsWriter
-from hyperjax.types import Source, Task, TrainState, Variables
+from hyperjax.types import Metrics, Source, Task, TrainState, Variables
 
 
 class Session:
   """Owns what lives while a run trains: state, metrics, checkpoints.
 
-  Use it in a `with` statement, which closes the files. The best step is the
-  one with the least `valid_quick` objective.
+  Use it in a `with` statement, which closes the files. The best step of a
+  seed is the one with the least `valid_quick` objective.
 
   Args:
     config: the whole config.
     workdir: an existing folder; a checkpoint in it is gone on from.
     task: what to train.
     source: the data.
-    evaluator: (params, state, split, batch_size, name) -> metrics.
+    evaluator: (params, state, split, batch_size, name) -> metrics, with the
+      axis of seeds, if there is one.
     optimizer: of `training.optimizer`.
     learning_rate: its rate by step, for the log.
 
@@ -55,11 +57,13 @@ class Session:
     self._config, self._workdir = config, workdir
     self._source, self._evaluator = source, evaluator
     self._objective, self._learning_rate = task.objective, learning_rate
-    self._advance = make_advance(task, source, optimizer, config.seed)
+    self._seeds = seed_axis.of(config.seed, config.num_seeds)
+    self._seed_list = np.atleast_1d(self._seeds).tolist()
+    self._advance = make_advance(task, source, optimizer, self._seeds)
     # Jitted, so that no two leaves share a buffer: the state is donated.
     init = jax.jit(
       functools.partial(
-        init_state, task, optimizer, config.data.batch_size, config.seed
+        init_state, task, optimizer, config.data.batch_size, self._seeds
       )
     )
     with contextlib.ExitStack() as stack:
@@ -74,7 +78,8 @@ class Session:
           f'in another workdir'
         )
       self._start = int(self._state.step)
-      self._best = record.get('best')
+      self._best = record.get('best', [None] * config.num_seeds)
+      self._broken = np.atleast_1d(self._state.broken)
       self._improved_at = None
       self._writer = MetricsWriter(
         workdir, record.get('metrics_length', 0), self._start
@@ -107,6 +112,7 @@ class Session:
       progress,
       self._learning_rate,
       self._objective,
+      self._seed_list,
       self._start,
     )
     every = functools.partial(Every, last=config.num_steps)
@@ -126,7 +132,7 @@ class Session:
         hooks,
         num_steps=config.num_steps,
         steps_per_dispatch=config.steps_per_dispatch,
-        on_metrics=self._log.add,
+        on_metrics=self._add,
         on_stop=self._stop,
         interruption=interruption,
       )
@@ -135,14 +141,38 @@ class Session:
     finally:
       progress.close()
 
-  def best_variables(self) -> tuple[Variables, int]:
-    """The variables of the best step on validation, and that step."""
+  def best_variables(self) -> dict[int, tuple[Variables, int]]:
+    """By seed, the variables of its best step on validation, and that step.
+
+    Seeds that diverged are left out; see `diverged`.
+    """
     self._checkpointer.wait()
     like = Variables(self._state.params, self._state.state)
-    best = self._checkpointer.restore_best(like)
-    if best is None:
-      raise UserError(f'{self._workdir}: every checkpoint is damaged')
-    return best
+    found = {}
+    for place, seed in enumerate(self._seed_list):
+      if seed in self.diverged():
+        continue
+      best = self._checkpointer.restore_best(like, place)
+      if best is None:
+        raise UserError(f'{self._workdir}: every checkpoint is damaged')
+      found[seed] = seed_axis.take(best[0], place, self._seeds), best[1]
+    return found
+
+  def diverged(self) -> dict[int, int]:
+    """Seeds with a metric that was not finite, and the first such step."""
+    broken = np.atleast_1d(self._state.broken).tolist()
+    steps = zip(self._seed_list, broken, strict=True)
+    return {seed: step for seed, step in steps if step >= 0}
+
+  def _add(self, step: int, metrics: Metrics, broken: np.ndarray) -> None:
+    broken = np.atleast_1d(broken)
+    for place in np.flatnonzero((broken >= 0) & (self._broken < 0)):
+      say(
+        f'seed {self._seed_list[place]}: a metric is not finite at step '
+        f'{broken[place]:,}; it is left behind, the other seeds go on'
+      )
+    self._broken = broken
+    self._log.add(step, metrics)
 
   def _evaluate(self, step: int, state: TrainState) -> None:
     metrics = self._evaluator(
@@ -152,14 +182,20 @@ class Session:
       self._config.eval.quick_streams,
       name='valid_quick',
     )
-    self._writer.write(step, metrics)
+    named = seed_axis.spread(metrics, self._seed_list)
+    self._writer.write(step, named)
     name = f'valid_quick/{self._objective}'
-    say(f'step {step:,}: {name} {metrics[name]:.4f}')
-    if not math.isfinite(metrics[name]):
+    values = np.atleast_1d(metrics[name]).tolist()
+    each = ', '.join(f'{value:.4f}' for value in values)
+    each = f' (seeds: {each})' if len(values) > 1 else ''
+    say(f'step {step:,}: {name} {named[name]:.4f}{each}')
+    if not any(map(math.isfinite, values)):
       raise loop.DivergedError(step)
-    if self._best is None or metrics[name] < self._best['value']:
-      self._best = {'step': step, 'value': metrics[name]}
-      self._improved_at = step
+    for place, value in enumerate(values):
+      best = self._best[place]
+      if math.isfinite(value) and (best is None or value < best['value']):
+        self._best[place] = {'step': step, 'value': value}
+        self._improved_at = step
 
   def _save_if_due(self, step: int, state: TrainState) -> None:
     config = self._config.train
@@ -187,8 +223,10 @@ class Session:
     self._checkpointer.wait()
     steps = self._checkpointer.steps()
     good = f'that of step {steps[-1]:,}' if steps else 'none'
+    of_all = ' of the last seed' if len(self._seed_list) > 1 else ''
     return UserError(
-      f'{self._workdir}: a metric is not finite at step {step:,}; the last '
+      f'{self._workdir}: a metric{of_all} is not finite at step {step:,}; the '
+      f'last '
       f'good checkpoint is {good}; try a lower config.optimizer.learning_rate '
       f'in another workdir'
     )

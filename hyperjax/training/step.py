@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from hyperjax.ops.random import stream
+from hyperjax.training import seed_axis
 from hyperjax.training.metrics import mean_of, merge
 from hyperjax.types import (
   Carry,
@@ -20,24 +22,38 @@ from hyperjax.types import (
   Variables,
 )
 
-Advance = Callable[[TrainState, PyTree, int], tuple[TrainState, Metrics, Array]]
+Advance = Callable[[TrainState, PyTree, int], tuple[TrainState, Metrics]]
+# Where a state has its axis of seeds.
+AXES = TrainState(None, 0, 0, 0, 0, 0)
 
 
 def init_state(
   task: Task,
   optimizer: optax.GradientTransformation,
   batch_size: int,
-  seed: int,
+  seeds: np.ndarray,
 ) -> TrainState:
-  """The state before the first step."""
-  variables: Variables = task.init(stream(seed, 'init'))
-  return TrainState(
-    step=jnp.int32(0),
-    params=variables.params,
-    state=variables.state,
-    carry=task.carry(batch_size),
-    opt_state=optimizer.init(variables.params),
-  )
+  """The state before the first step.
+
+  Args:
+    task: gives the parameters.
+    optimizer: gives its own state.
+    batch_size: streams of the carry.
+    seeds: of `training.seed_axis`.
+  """
+
+  def one(seed):
+    variables: Variables = task.init(stream(seed, 'init'))
+    return TrainState(
+      step=jnp.int32(0),
+      params=variables.params,
+      state=variables.state,
+      carry=task.carry(batch_size),
+      opt_state=optimizer.init(variables.params),
+      broken=jnp.int32(-1),
+    )
+
+  return seed_axis.init(seeds, one)._replace(step=jnp.int32(0))
 
 
 def reset(carry: Carry, start: Carry, fresh: Array) -> Carry:
@@ -77,7 +93,16 @@ def train_step(
     'grad_norm': mean_of(optax.tree.norm(grads)),
     'param_norm': mean_of(optax.tree.norm(params)),
   }
-  state = TrainState(state.step + 1, params, aux.state, aux.carry, opt_state)
+  totals = jnp.array([mean.total for mean in metrics.values()])
+  broken = jnp.where(jnp.all(jnp.isfinite(totals)), -1, state.step)
+  state = TrainState(
+    step=state.step + 1,
+    params=params,
+    state=aux.state,
+    carry=aux.carry,
+    opt_state=opt_state,
+    broken=jnp.where(state.broken < 0, broken, state.broken),
+  )
   return state, metrics
 
 
@@ -85,46 +110,42 @@ def make_advance(
   task: Task,
   source: Source,
   optimizer: optax.GradientTransformation,
-  seed: int,
+  seeds: np.ndarray,
 ) -> Advance:
   """Builds `advance(state, arrays, num_steps)`: several steps a dispatch.
 
   The batches are made on the device from `arrays`, and every random number
   from (seed, step), so it does not matter how the steps are dealt out to
   dispatches. The number of steps is an argument, so one compilation does for
-  all, and the state is donated.
+  all, and the state is donated. Several seeds take their steps side by side.
 
   Returns:
-    A jitted function that returns the new state, the metrics merged over the
-    steps, and the step that made a metric that is not finite, or -1. It stops
-    there.
+    A jitted function that returns the new state and the metrics merged over
+    the steps. It stops where every seed's state is broken.
   """
-  key = stream(seed, 'train')
 
-  def one(state: TrainState, arrays: PyTree):
+  def one(state: TrainState, arrays: PyTree, seed: Array):
     batch = source.batch(arrays, seed, state.step)
-    return train_step(
-      task, optimizer, state, batch, jax.random.fold_in(key, state.step)
-    )
+    key = jax.random.fold_in(stream(seed, 'train'), state.step)
+    return train_step(task, optimizer, state, batch, key)
+
+  every = seed_axis.over(seeds, one, (AXES, None, 0), (AXES, 0))
 
   @functools.partial(jax.jit, donate_argnums=0)
   def advance(state, arrays, num_steps):
     last = state.step + num_steps
-    shapes = jax.eval_shape(one, state, arrays)[1]
+    shapes = jax.eval_shape(every, state, arrays, seeds)[1]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def go_on(loop):
-      state, _, broken = loop
-      return (state.step < last) & (broken < 0)
+      state, _ = loop
+      return (state.step < last) & jnp.any(state.broken < 0)
 
     def body(loop):
-      state, total, _ = loop
-      new_state, metrics = one(state, arrays)
-      totals = jnp.array([mean.total for mean in metrics.values()])
-      finite = jnp.all(jnp.isfinite(totals))
-      broken = jnp.where(finite, -1, state.step)
-      return new_state, merge(total, metrics), broken
+      state, total = loop
+      state, metrics = every(state, arrays, seeds)
+      return state, merge(total, metrics)
 
-    return jax.lax.while_loop(go_on, body, (state, zeros, jnp.int32(-1)))
+    return jax.lax.while_loop(go_on, body, (state, zeros))
 
   return advance
