@@ -7,29 +7,28 @@ import pathlib
 from hyperjax.errors import UserError
 
 
-def data_dir(dir: str, name: str, files: str) -> pathlib.Path:
-  """The folder with one data set's raw files.
+def data_dir(dir: str, name: str, files: str) -> pathlib.Path | None:
+  """The folder with one data set's raw files, if there is one.
 
   Args:
     dir: `config.data.dir`; if empty, `$HYPERJAX_DATA_DIR/<name>`.
     name: the data set's folder under `$HYPERJAX_DATA_DIR`.
     files: what the folder should hold, for the error message.
 
+  Returns:
+    The folder; None if `dir` is empty and the environment names no root, or
+    one without that data set.
+
   Raises:
-    UserError: no folder was named, or it does not exist.
+    UserError: the folder or the root that was named does not exist.
   """
+  if dir:
+    return _existing('config.data.dir', dir, files)
   root = os.environ.get('HYPERJAX_DATA_DIR', '')
-  if not dir and not root:
-    raise UserError(
-      f'config.data.dir is empty: give the folder with {files} by '
-      f'--config.data.dir=FOLDER, or set HYPERJAX_DATA_DIR to a folder that '
-      f'has them in {name}/'
-    )
-  origin = 'config.data.dir' if dir else 'HYPERJAX_DATA_DIR'
-  path = pathlib.Path(dir or os.path.join(root, name)).expanduser()
-  if not path.is_dir():
-    raise UserError(f'{origin}: {path} is not a folder; it should hold {files}')
-  return path
+  if not root:
+    return None
+  folder = _existing('HYPERJAX_DATA_DIR', root, f'{files} in {name}/') / name
+  return folder if folder.is_dir() else None
 
 
 def read_bytes(path: pathlib.Path, may_be_empty: bool = False) -> bytes:
@@ -50,16 +49,55 @@ def read_exactly(path: pathlib.Path, size: int, sha256: str) -> bytes:
     UserError: the file is missing, cut off, too long, or altered.
   """
   content = read_bytes(path)
-  if len(content) != size:
-    kind = 'cut off' if len(content) < size else 'too long'
-    raise UserError(
-      f'{path}: {kind}: {len(content):,} bytes where the data set has '
-      f'{size:,}; get the file again'
-    )
+  check_exactly(path, content, size, sha256)
+  return content
+
+
+def check_exactly(
+  origin: str | os.PathLike,
+  content: bytes,
+  size: int,
+  sha256: str,
+  remedy: str = 'get the file again',
+) -> None:
+  """Checks bytes whose size and hash are known.
+
+  Args:
+    origin: where they come from, for messages.
+    content: the bytes.
+    size: how many they should be.
+    sha256: what their hash should be, in hexadecimal.
+    remedy: what the user should do if they are not.
+
+  Raises:
+    UserError: they are cut off, too many, or altered.
+  """
+  check_size(origin, len(content), size, remedy)
   found = hashlib.sha256(content).hexdigest()
   if found != sha256:
     raise UserError(
-      f'{path}: altered: of the right size, but its sha256 is {found[:12]}... '
-      f'and not {sha256[:12]}...; get the file again'
+      f'{origin}: altered: of the right size, but its sha256 is '
+      f'{found[:12]}... and not {sha256[:12]}...; {remedy}'
     )
-  return content
+
+
+def check_size(
+  origin: str | os.PathLike,
+  found: int,
+  size: int,
+  remedy: str = 'get the file again',
+) -> None:
+  """Raises `UserError` unless as many bytes were found as there should be."""
+  if found != size:
+    kind = 'cut off' if found < size else 'too long'
+    raise UserError(
+      f'{origin}: {kind}: {found:,} bytes where the data set has {size:,}; '
+      f'{remedy}'
+    )
+
+
+def _existing(origin, folder, files):
+  path = pathlib.Path(folder).expanduser()
+  if not path.is_dir():
+    raise UserError(f'{origin}: {path} is not a folder; it should hold {files}')
+  return path

@@ -40,6 +40,8 @@ class TextSource:
     sequence_length: predictions in a window, T.
     vocab_size: 256 makes every byte a symbol; any other number must be that
       of the distinct bytes in the training text, which become the alphabet.
+    alphabet: the symbols in their order, all `vocab_size` of them, if they are
+      known by other means than the training text.
 
   Raises:
     UserError: a split is too short, or the alphabet is not as asserted.
@@ -53,12 +55,14 @@ class TextSource:
     batch_size: int,
     sequence_length: int,
     vocab_size: int,
+    alphabet: bytes | None = None,
   ):
-    alphabet = (
-      bytes(range(ALL_BYTES))
-      if vocab_size == ALL_BYTES
-      else _training_alphabet(texts, name, vocab_size)
-    )
+    if alphabet is None:
+      alphabet = (
+        bytes(range(ALL_BYTES))
+        if vocab_size == ALL_BYTES
+        else _training_alphabet(texts, name, vocab_size)
+      )
     self.batch_size = batch_size
     self.sequence_length = sequence_length
     self.symbols = {
@@ -286,11 +290,25 @@ def split_in_order(text: bytes) -> dict[str, bytes]:
   }
 
 
+def alphabet_of(text: bytes) -> bytes:
+  """The distinct bytes of a text, in the order of their values."""
+  return bytes(byte for byte in range(ALL_BYTES) if byte in text)
+
+
 def encode(text: bytes, alphabet: bytes) -> np.ndarray:
-  """Bytes as their places in the alphabet, uint8 [N]."""
-  table = np.zeros(ALL_BYTES, np.uint8)
-  table[list(alphabet)] = np.arange(len(alphabet))
-  return table[np.frombuffer(text, np.uint8)]
+  """Bytes as their places in the alphabet, uint8 [N]; read-only.
+
+  Raises:
+    ValueError: a byte of the text is not in the alphabet.
+  """
+  unknown = text.translate(None, delete=alphabet)
+  if unknown:
+    raise ValueError(f'{unknown[:1]!r} is not in the alphabet')
+  # An array of indices would take eight times the memory of the text.
+  table = bytearray(ALL_BYTES)
+  for place, byte in enumerate(alphabet):
+    table[byte] = place
+  return np.frombuffer(text.translate(table), np.uint8)
 
 
 def _named_splits(root, files):
@@ -327,7 +345,7 @@ def _named_splits(root, files):
 
 
 def _training_alphabet(texts, name, vocab_size):
-  alphabet = bytes(sorted(set(texts['train'])))
+  alphabet = alphabet_of(texts['train'])
   if len(alphabet) != vocab_size:
     raise UserError(
       f'config.data.vocab_size is {vocab_size}, but the training text of '

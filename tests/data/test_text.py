@@ -633,6 +633,16 @@ def test_any_other_folder_is_split_90_5_5(tmp_path, names):
   assert sum(sizes.values()) == size
 
 
+def test_an_alphabet_may_be_given():
+  texts = {'train': b'abab', 'valid': b'ba', 'test': b'cab'}
+  keywords = {'name': 'x', 'batch_size': 1, 'sequence_length': 2}
+  source = text.TextSource(texts, vocab_size=4, alphabet=b'dcba', **keywords)
+  assert source.meta['alphabet'] == list(b'dcba')
+  assert source.symbols['test'].tolist() == [1, 3, 2]
+  with pytest.raises(ValueError, match="b'c' is not in the alphabet"):
+    text.TextSource(texts, vocab_size=3, alphabet=b'abd', **keywords)
+
+
 # The default text.
 
 

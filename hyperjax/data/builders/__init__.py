@@ -1,0 +1,1 @@
+"""tfds builders, apart from what reads them: they import tfds."""

@@ -1,0 +1,130 @@
+"""Texts as tfds data sets: prepared once, then read without raw files.
+
+tfds takes half a second to import, so only the functions here do it.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import pathlib
+import tempfile
+
+from hyperjax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+REMEDY = 'delete this folder, and it is prepared again'
+
+
+def root(data_dir: str = '') -> pathlib.Path:
+  """Where tfds keeps data: in `data_dir`, `$TFDS_DATA_DIR` or its default."""
+  named = data_dir or os.environ.get('TFDS_DATA_DIR', '')
+  return pathlib.Path(named or '~/tensorflow_datasets').expanduser()
+
+
+def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
+  """Writes a data set as array_record, unless it is there already.
+
+  Args:
+    name: 'ptb' or 'enwik8'.
+    data_dir: see `root`.
+    raw_dir: the folder with the raw files; empty downloads them.
+
+  Returns:
+    The folder of the prepared set.
+
+  Raises:
+    UserError: the raw files are missing or damaged, can not be downloaded, or
+      there is no place to write. Nothing half-prepared is left behind.
+  """
+  import tensorflow_datasets as tfds
+
+  folder = root(data_dir)
+  builder = _builder(name, folder)
+  try:
+    if builder.data_path.exists():
+      return pathlib.Path(builder.data_dir)
+    if raw_dir:
+      raw_dir = pathlib.Path(raw_dir).expanduser()
+      if not builder.has_raw_files(raw_dir):
+        raise UserError(
+          f'{raw_dir}: has no raw files of {name}; they are called '
+          f'{", ".join(builder.corpus.raw_files())}'
+        )
+    logger.info(
+      '%s: preparing %s in %s', name, raw_dir or 'a download', builder.data_dir
+    )
+    tfds.disable_progress_bar()  # it would stand between our lines
+    folder.mkdir(parents=True, exist_ok=True)
+    # The downloads go with their folder, whole or not. What tfds prints is
+    # kept out of stdout, where a result may follow.
+    with (
+      tempfile.TemporaryDirectory(dir=folder, prefix='download-') as downloads,
+      contextlib.redirect_stdout(io.StringIO()),
+    ):
+      builder.download_and_prepare(
+        download_dir=downloads,
+        download_config=tfds.download.DownloadConfig(
+          manual_dir=raw_dir or None,
+          force_checksums_validation=True,
+          try_download_gcs=False,
+        ),
+      )
+  except OSError as error:
+    if not builder.data_path.exists():  # else another process was faster
+      raise UserError(
+        f'{error.filename or folder}: {name} can not be prepared here: '
+        f'{error.strerror or error}; name another folder by TFDS_DATA_DIR'
+      ) from error
+  finally:
+    with contextlib.suppress(OSError):  # not empty, unless there was an error
+      (folder / name).rmdir()
+  return pathlib.Path(builder.data_dir)
+
+
+def read(
+  name: str, data_dir: str = ''
+) -> tuple[dict[str, bytes], pathlib.Path]:
+  """Reads a data set, which is prepared first if need be.
+
+  Args:
+    name: 'ptb' or 'enwik8'.
+    data_dir: see `root`.
+
+  Returns:
+    The text of each split as it was found, which is not checked here, and the
+    folder that it was read from.
+
+  Raises:
+    UserError: see `prepare`; or the records can not be read.
+  """
+  folder = prepare(name, data_dir)
+  try:
+    source = _builder(name, root(data_dir)).as_data_source()
+    texts = {}
+    for split in ('train', 'valid', 'test'):
+      records = sorted(source[split], key=lambda record: record['piece'])
+      texts[split] = b''.join(record['text'] for record in records)
+  except Exception as error:  # whatever tfds and array_record raise
+    reason = f'{type(error).__name__}: {error}'.split('\n')[0]
+    raise UserError(
+      f'{folder}: can not be read ({reason}); {REMEDY}'
+    ) from error
+  return texts, folder
+
+
+def _builder(name, folder):
+  import tensorflow_datasets as tfds
+
+  from hyperjax.data.builders import text  # noqa: F401, registers them
+
+  builder = tfds.builder_cls(name)
+  try:
+    return builder(data_dir=os.fspath(folder))
+  except Exception as error:  # it reads dataset_info.json, and may stumble
+    reason = f'{type(error).__name__}: {error}'.split('\n')[0]
+    raise UserError(
+      f'{folder / name / str(builder.VERSION)}: can not be read ({reason}); '
+      f'{REMEDY}'
+    ) from error
