@@ -16,17 +16,29 @@ PTB = {
   'ln_hyper_lstm_large': 5_085_170,
   'ln_hyper_lstm_2layer': 14_406_690,
 }
+ENWIK8 = {
+  'ln_hyper_lstm_1800': 18_727_749,
+  'lstm_1800': 14_812_405,
+  'lstm_2000': 18_058_205,
+  'ln_lstm_1800': 14_823_205,
+  'hyper_lstm_1800': 18_708_213,
+  'ln_hyper_lstm_2048': 26_539_725,
+}
+TABLES = {'ptb': PTB, 'enwik8': ENWIK8}
 
 
-def test_all_rows_are_counted(repository):
-  rows = configs.load_module(repository / 'configs' / 'ptb.py')['ROWS']
-  assert set(rows) == set(PTB)
+@pytest.mark.parametrize('name', TABLES)
+def test_all_rows_are_counted(repository, name):
+  rows = configs.load_module(repository / 'configs' / f'{name}.py')['ROWS']
+  assert set(rows) == set(TABLES[name])
 
 
-@pytest.mark.parametrize('row', PTB)
-def test_ptb_rows_have_the_papers_parameters(repository, row):
-  table = run.describe(configs.load(f'{repository}/configs/ptb.py:{row}'))
-  assert table.splitlines()[-1] == f'total parameters: {PTB[row]:,}'
+@pytest.mark.parametrize(
+  ('name', 'row'), [(name, row) for name in TABLES for row in TABLES[name]]
+)
+def test_rows_have_the_papers_parameters(repository, name, row):
+  table = run.describe(configs.load(f'{repository}/configs/{name}.py:{row}'))
+  assert table.splitlines()[-1] == f'total parameters: {TABLES[name][row]:,}'
 
 
 @pytest.mark.parametrize('row', ['ln_hyper_lstm', 'lstm_2x1000'])
@@ -48,6 +60,29 @@ def test_the_papers_values_are_the_defaults(repository):
   assert config.optimizer.learning_rate == 1e-3
   assert config.optimizer.clip_norm == 1.0
   assert config.eval.num_streams == 1
+
+
+def test_the_papers_values_of_enwik8(repository):
+  config = configs.load(f'{repository}/configs/enwik8.py')
+  assert config.model.cell == 'ln_hyper_lstm'
+  assert config.model.hyper_size == 256
+  assert config.model.z_size == 64
+  assert config.model.recurrent_keep_prob == 0.9
+  assert config.model.input_keep_prob == config.model.output_keep_prob == 1.0
+  assert (config.data.batch_size, config.data.sequence_length) == (128, 250)
+  assert config.data.vocab_size == 205
+  assert config.optimizer.learning_rate == 1e-3
+  assert config.optimizer.schedule == 'constant'
+  assert config.optimizer.clip_norm == 1.0
+  assert config.train.num_steps == 28_120  # 10 epochs
+  assert config.eval.num_streams == 1
+  plain = configs.load(f'{repository}/configs/enwik8.py:lstm_2000')
+  assert plain.model.recurrent_keep_prob == 1.0
+  large = configs.load(f'{repository}/configs/enwik8.py:ln_hyper_lstm_2048')
+  assert large.data.sequence_length == 300
+  assert large.model.hyper_size == 512
+  assert large.model.recurrent_keep_prob == 0.85
+  assert large.model.hyper_recurrent_keep_prob == 0.85
 
 
 @pytest.mark.parametrize(

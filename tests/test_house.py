@@ -74,10 +74,11 @@ def rows():
   """Every config file with each of its arguments."""
   for path in sorted((REPOSITORY / 'configs').glob('*.py')):
     yield f'{path}'
-  from_file = configs.load_module(REPOSITORY / 'configs' / 'ptb.py')
-  for row in from_file['ROWS']:
-    yield f'{REPOSITORY}/configs/ptb.py:{row}'
-    yield f'{REPOSITORY}/configs/ptb.py:{row},smoke'
+  for name in ('ptb', 'enwik8'):
+    path = REPOSITORY / 'configs' / f'{name}.py'
+    for row in configs.load_module(path)['ROWS']:
+      yield f'{path}:{row}'
+      yield f'{path}:{row},smoke'
   for row in ('hyper_lstm', 'ln_lstm', 'lstm'):
     yield f'{REPOSITORY}/configs/text.py:{row}'
 
