@@ -2,7 +2,7 @@
 
 It is split in order: 90 million bytes to train on, 5 to validate, 5 to test.
 The alphabet is that of the whole file, 205 byte values, as the paper's
-parameter counts need it (the training text alone has fewer). Matt Mahoney's
+parameter counts need it (90 % of a text may lack some). Matt Mahoney's
 page http://mattmahoney.net/dc/textdata.html describes the file.
 """
 
