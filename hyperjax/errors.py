@@ -12,6 +12,10 @@ class UserError(Exception):
   """
 
 
+class RunDivergedError(UserError):
+  """Training met a number that is not finite."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
   """Returns `; did you mean 'x'?` with the nearest known name, or all names."""
   known = sorted(known)

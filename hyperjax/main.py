@@ -1,20 +1,17 @@
 """The command line; README.md shows its use."""
 
 import json
-import logging
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags
 from ml_collections import config_flags
 
+from hyperjax import command_line, run
 from hyperjax import config as configs
-from hyperjax import run
 from hyperjax.errors import UserError
-from hyperjax.training.loop import SignalledError
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
@@ -40,15 +37,14 @@ def parse(argv: Sequence[str]) -> list[str]:
   try:
     if spec is not None:
       config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
-    return flags.FLAGS(rest)
   except flags.Error as error:
     raise UserError(str(error).split('\n')[0]) from error
+  return command_line.parse(rest)
 
 
 def main(argv: Sequence[str]) -> None:
   """Does what `--mode` says."""
-  if argv[1:]:
-    raise UserError(f"'{argv[1]}' is not a flag; flags begin with --")
+  del argv  # flags alone
   config = flags.FLAGS['config'].value
   if config is None:
     raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
@@ -69,18 +65,8 @@ def main(argv: Sequence[str]) -> None:
 
 
 def cli() -> None:
-  """Entry point: a `UserError` is one line and exit code 2."""
-  absl_logging.set_verbosity(absl_logging.ERROR)
-  absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
-  logging.getLogger('hyperjax').setLevel(logging.INFO)
-  sys.stdout.reconfigure(errors='replace')  # samples hold any character
-  try:
-    app.run(main, flags_parser=parse)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
-  except SignalledError as error:
-    sys.exit(128 + error.signum)
+  """Entry point."""
+  command_line.launch(main, parse)
 
 
 if __name__ == '__main__':

@@ -116,6 +116,11 @@ def describe(config: ConfigDict) -> str:
   return '\n'.join([*lines, f'total parameters: {count(variables.params):,}'])
 
 
+def parameters(config: ConfigDict) -> int:
+  """The number of parameters of a config's model; nothing is allocated."""
+  return count(_shapes(build_task(resolve(config))).params)
+
+
 def count(params: Any) -> int:
   """The number of parameters in a tree of arrays or shapes."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
@@ -158,6 +163,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         'step': config.train.num_steps,
         **_conclude(config, workdir, task, source, session.best_variables()),
       }
+      result['seconds'] = round(session.seconds(), 1)
       for seed, step in session.diverged().items():
         result[f'seed_{seed}/diverged_at'] = step
       files.write_json(path, result)

@@ -84,6 +84,7 @@ class Checkpointer:
     *,
     metrics_length: int,
     best: list[dict[str, float] | None],
+    seconds: float,
     data: Any,
   ) -> None:
     """Begins to save a state; the state may be donated right after.
@@ -93,6 +94,7 @@ class Checkpointer:
       metrics_length: of `metrics.jsonl`, which a resumed run truncates to.
       best: of each seed `{'step': ..., 'value': ...}` of its best evaluation
         so far, or None.
+      seconds: that the run has taken so far.
       data: the data's `meta`, in JSON types; a resumed run must have the same.
     """
     # A copy, for the save goes on in the background while the next dispatch
@@ -102,6 +104,7 @@ class Checkpointer:
       'metrics_length': metrics_length,
       'best': best,
       'broken': np.asarray(state.broken).tolist(),
+      'seconds': seconds,
       'data': data,
       'sha256': _checksums(model) | _checksums(rest),
     }

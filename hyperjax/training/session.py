@@ -5,6 +5,7 @@ import fcntl
 import functools
 import math
 import pathlib
+import time
 from collections.abc import Callable
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from hyperjax.errors import UserError
+from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.training import loop, seed_axis
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.hooks import Every, Hook
@@ -81,6 +82,7 @@ class Session:
       self._best = record.get('best', [None] * config.num_seeds)
       self._broken = np.atleast_1d(self._state.broken)
       self._improved_at = None
+      self._seconds = record.get('seconds', 0.0) - time.monotonic()
       self._writer = MetricsWriter(
         workdir, record.get('metrics_length', 0), self._start
       )
@@ -158,6 +160,10 @@ class Session:
       found[seed] = seed_axis.take(best[0], place, self._seeds), best[1]
     return found
 
+  def seconds(self) -> float:
+    """How long the run has taken until now, in all its sessions."""
+    return self._seconds + time.monotonic()
+
   def diverged(self) -> dict[int, int]:
     """Seeds with a metric that was not finite, and the first such step."""
     broken = np.atleast_1d(self._state.broken).tolist()
@@ -209,6 +215,7 @@ class Session:
       state,
       metrics_length=self._writer.flush(),
       best=self._best,
+      seconds=self.seconds(),
       data=self._source.meta,
     )
 
@@ -219,12 +226,12 @@ class Session:
     self._checkpointer.wait()
     say(f'stopped at step {step:,}; the same command goes on from there')
 
-  def _diverged(self, step: int) -> UserError:
+  def _diverged(self, step: int) -> RunDivergedError:
     self._checkpointer.wait()
     steps = self._checkpointer.steps()
     good = f'that of step {steps[-1]:,}' if steps else 'none'
     of_all = ' of the last seed' if len(self._seed_list) > 1 else ''
-    return UserError(
+    return RunDivergedError(
       f'{self._workdir}: a metric{of_all} is not finite at step {step:,}; the '
       f'last '
       f'good checkpoint is {good}; try a lower config.optimizer.learning_rate '

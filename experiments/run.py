@@ -1,0 +1,208 @@
+"""Produces the results of a table.
+
+    python -m experiments.run --table=ptb [--row=ln_hyper_lstm] [--seeds=3] \
+      [--budget=0.1]
+
+A row that has its records is left alone, and a run that was stopped goes on.
+"""
+
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import flags
+
+from experiments import render, table
+from hyperjax import command_line, run
+from hyperjax import workdir as files
+from hyperjax.errors import RunDivergedError, UserError
+from hyperjax.training.progress import say
+
+_TABLE = flags.DEFINE_string('table', None, 'A folder of experiments/.')
+_ROW = flags.DEFINE_list('row', [], 'Rows; none means all.')
+_SEEDS = flags.DEFINE_integer('seeds', 0, "How many; 0 is the row's number.")
+_BUDGET = flags.DEFINE_float('budget', 1.0, 'Scales steps and schedule.')
+_DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.dir of the runs.')
+_RUNS = flags.DEFINE_string('runs', 'runs/experiments', 'Where workdirs go.')
+
+
+def fill(
+  name: str,
+  row: table.Row,
+  runs: pathlib.Path,
+  *,
+  num_seeds: int = 0,
+  budget: float = 1.0,
+  data_dir: str = '',
+  root: pathlib.Path = table.FOLDER,
+) -> None:
+  """Runs what a row lacks, and writes a record for each seed.
+
+  Where the row has a search, seed 0 is trained with each of its values. The
+  best on validation data is taken, its run is the record of seed 0, and the
+  other seeds are trained with it. Seeds that lack run side by side.
+
+  Args:
+    name: of the table.
+    row: of the table.
+    runs: the folder of all workdirs.
+    num_seeds: how many seeds; 0 means the row's own number.
+    budget: scales the steps and the schedule.
+    data_dir: `config.data.dir`; empty means the config's own.
+    root: the folder of all tables.
+  """
+  definition = table.load(name, root)
+  wanted = range(num_seeds or row.num_seeds)
+  there = {
+    record['seed']: record
+    for record in table.records(name, root)
+    if record['row'] == row.name and record['budget'] == budget
+  }
+  missing = [seed for seed in wanted if seed not in there]
+  if not missing:
+    say(f'{name}/{row.name}: its {len(wanted)} records are there')
+    return
+  config = table.config_of(row, budget, data_dir)
+  folder = runs / name / f'{row.name}-{budget:g}'
+  common = {
+    'table': name,
+    'row': row.name,
+    'budget': budget,
+    'protocol': protocol(definition, budget),
+  }
+
+  def record(workdir):
+    for part in _records(definition, workdir):
+      path = table.write_record(common | part, root)
+      say(f'{path}')
+
+  if row.search:
+    field, values = row.search
+    if 0 in there:
+      common['search'] = there[0]['search']
+    else:
+      found = _search(config, field, values, folder, definition.objective)
+      common['search'] = {'field': field, 'valid': found}
+    best = _best(common['search'])
+    table.override(config, {field: best})
+    if 0 in missing:
+      record(folder / f'{field}-{best:g}')
+      missing.remove(0)
+  for first, count in _groups(missing):
+    config.seed, config.num_seeds = first, count
+    workdir = folder / f'seeds-{first}-to-{first + count - 1}'
+    say(f'{workdir}')
+    run.train(config, workdir)
+    record(workdir)
+
+
+def protocol(definition: table.Table, budget: float) -> str:
+  """What a run by this budget is, in words; 'paper' if it is the paper's."""
+  if budget == 1:
+    return definition.protocol
+  share = f'{budget:g} of the steps'
+  if definition.protocol == 'paper':
+    return share
+  return f'{definition.protocol}, {share}'
+
+
+def _search(config, field, values, folder, objective):
+  """The objective on validation data of each value, with seed 0."""
+  found = {}
+  for value in values:
+    trial = config.copy_and_resolve_references()
+    table.override(trial, {field: value})
+    workdir = folder / f'{field}-{value:g}'
+    say(f'{workdir}')
+    try:
+      result = run.train(trial, workdir)
+      found[f'{value:g}'] = result[f'valid/{objective}']
+    except RunDivergedError as error:
+      say(f'{error}')
+      found[f'{value:g}'] = None
+  return found
+
+
+def _best(search):
+  found = {v: x for v, x in search['valid'].items() if x is not None}
+  if not found:
+    raise UserError(f'config.{search["field"]}: every value of it diverges')
+  return float(min(found, key=found.get))
+
+
+def _groups(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
+  """Runs of consecutive seeds, as (first, how many)."""
+  first = None
+  for seed in seeds:
+    if first is None:
+      first = seed
+    if seed + 1 not in seeds:
+      yield first, seed + 1 - first
+      first = None
+
+
+def _records(definition, workdir) -> Iterator[dict[str, Any]]:
+  """What the records of a finished run say, one for each seed."""
+  result = files.read_json(workdir / 'result.json', 'step', 'seed', 'seconds')
+  config = files.read_json(workdir / 'config.json')
+  environment = files.read_json(workdir / 'environment.json')
+  canonical = result['data'] == definition.data
+  for seed in range(result['seed'], result['seed'] + result['num_seeds']):
+    prefix = f'seed_{seed}/' if result['num_seeds'] > 1 else ''
+    own = {
+      name.removeprefix(prefix): value
+      for name, value in result.items()
+      if name.startswith(prefix)
+    }
+    yield {
+      'seed': seed,
+      'metrics': {
+        name: value
+        for name, value in own.items()
+        if name.split('/')[0] in ('valid', 'test', 'test_dynamic')
+        and not name.endswith('_std')
+      },
+      'best_step': own.get('best_step', result['best_step']),
+      'diverged_at': own.get('diverged_at'),
+      'parameters': result['parameters'],
+      'steps': result['step'],
+      'data': 'canonical' if canonical else result['data'],
+      'evaluation': result['evaluation'],
+      'command': shlex.join(['python', '-m', 'experiments.run', *sys.argv[1:]]),
+      'config': config,
+      'git': environment['git'],
+      'versions': environment['versions'],
+      'hardware': f'{environment["devices"][0]}, {environment["machine"]}',
+      'seconds': result['seconds'],
+      'num_seeds': result['num_seeds'],
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+  """Fills the rows of a table, and writes its `table.md`."""
+  del argv  # flags alone
+  if not _TABLE.value:
+    raise UserError(f'--table is missing: give {" or ".join(table.names())}')
+  if not 0 < _BUDGET.value <= 1:
+    raise UserError(f'--budget is {_BUDGET.value}; it must be above 0, up to 1')
+  if _SEEDS.value < 0:
+    raise UserError(f'--seeds is {_SEEDS.value}; it must be at least 0')
+  definition = table.load(_TABLE.value)
+  rows = [definition.row(name) for name in _ROW.value] or definition.rows
+  for row in rows:
+    fill(
+      _TABLE.value,
+      row,
+      pathlib.Path(_RUNS.value).expanduser(),
+      num_seeds=_SEEDS.value,
+      budget=_BUDGET.value,
+      data_dir=_DATA_DIR.value,
+    )
+    render.write(_TABLE.value)
+  print(render.markdown(_TABLE.value))
+
+
+if __name__ == '__main__':
+  command_line.launch(main)
