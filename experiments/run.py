@@ -145,9 +145,9 @@ def _groups(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _records(definition, workdir) -> Iterator[dict[str, Any]]:
   """What the records of a finished run say, one for each seed."""
-  result = files.read_json(workdir / 'result.json', 'step', 'seed', 'seconds')
+  result = files.read_json(workdir / 'result.json', 'step', 'seed')
   config = files.read_json(workdir / 'config.json')
-  environment = files.read_json(workdir / 'environment.json')
+  environment = files.read_json(workdir / 'environment.json', 'seconds')
   canonical = result['data'] == definition.data
   for seed in range(result['seed'], result['seed'] + result['num_seeds']):
     prefix = f'seed_{seed}/' if result['num_seeds'] > 1 else ''
@@ -175,7 +175,7 @@ def _records(definition, workdir) -> Iterator[dict[str, Any]]:
       'git': environment['git'],
       'versions': environment['versions'],
       'hardware': f'{environment["devices"][0]}, {environment["machine"]}',
-      'seconds': result['seconds'],
+      'seconds': environment['seconds'],
       'num_seeds': result['num_seeds'],
     }
 

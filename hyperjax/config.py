@@ -47,6 +47,7 @@ def base_config() -> ConfigDict:
         'quick_streams': 128,  # the same in evaluations during training
         'split': 'test',  # of --mode=evaluate
         'step': 0,  # a checkpoint's step; 0 is the best one on validation
+        'dynamic_learning_rate': 0.0,  # above 0 adds dynamic evaluation
         'implausible_below': 0.0,  # a lower test result is refused
       },
       'sample': {'seed': 0},
@@ -251,6 +252,7 @@ def _rule(name):
     'temperature',
     'top_k',
     'parameter_budget',
+    'dynamic_learning_rate',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'

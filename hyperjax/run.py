@@ -16,6 +16,7 @@ from hyperjax import workdir as files
 from hyperjax.budget import largest_width
 from hyperjax.config import validate
 from hyperjax.errors import UserError
+from hyperjax.evaluation.dynamic import DynamicEvaluator
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.pictures import curves
 from hyperjax.training import loop, seed_axis
@@ -163,9 +164,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         'step': config.train.num_steps,
         **_conclude(config, workdir, task, source, session.best_variables()),
       }
-      result['seconds'] = round(session.seconds(), 1)
       for seed, step in session.diverged().items():
         result[f'seed_{seed}/diverged_at'] = step
+      files.write_json(
+        workdir / 'environment.json',
+        files.environment() | {'seconds': round(session.seconds(), 1)},
+      )
       files.write_json(path, result)
   return result
 
@@ -226,7 +230,7 @@ def summary(workdir: pathlib.Path) -> str:
   rows = {
     name: value
     for name, value in result.items()
-    if name.startswith(('valid/', 'test/', 'reference/'))
+    if name.startswith(('valid', 'test', 'reference'))
   }
   width = max(map(len, rows))
   lines = [f'{name:<{width}}  {value:8.4f}' for name, value in rows.items()]
@@ -259,6 +263,18 @@ def _measure_all(config, task, source, found, splits):
   metrics = {}
   for split in splits:
     metrics |= measure(config, evaluator, one, split, task.objective)
+  if rate := config.eval.dynamic_learning_rate:
+    dynamic = DynamicEvaluator(task, source, rate)
+    for split in splits:
+      each = [dynamic(*model, split) for model in variables]
+      for name, value in each[0].items():
+        several = np.stack([part[name] for part in each])
+        metrics[name] = several if stacked else value
+      if not np.isfinite(metrics[f'{split}_dynamic/{task.objective}']).all():
+        raise UserError(
+          f'config.eval.dynamic_learning_rate: with {rate} the model breaks on '
+          f'the {split} split; give a lower one'
+        )
   return seed_axis.spread(metrics, list(found))
 
 

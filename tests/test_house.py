@@ -27,6 +27,8 @@ ALLOWED = {
   'tasks': {'ops', 'nn', 'models', 'training', 'evaluation', *BOTTOM},
   'pictures': BOTTOM,
   'config': BOTTOM,
+  'budget': BOTTOM,
+  'command_line': {'training', *BOTTOM},
   'workdir': {'config', 'training', *BOTTOM},
 }
 

@@ -1,5 +1,7 @@
 """One pass over a split."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,22 @@ import numpy as np
 from hyperjax.training.metrics import Mean, read
 from hyperjax.training.progress import track
 from hyperjax.training.step import reset
-from hyperjax.types import PyTree, Source, Task
+from hyperjax.types import Metrics, PyTree, Source, Task
+
+
+def add_up(parts: Sequence[Metrics]) -> Metrics:
+  """Merges the metrics of many batches, on the host.
+
+  In float64: a long split has more terms than float32 has digits.
+  """
+  parts = jax.device_get(parts)
+  return {
+    key: Mean(
+      np.sum([part[key].total for part in parts], 0, dtype=np.float64),
+      np.sum([part[key].weight for part in parts], 0, dtype=np.float64),
+    )
+    for key in parts[0]
+  }
 
 
 class Evaluator:
@@ -61,16 +78,7 @@ class Evaluator:
         carry = self._first_carry(params, batch)
       carry, metrics = self._step(params, state, carry, batch)
       parts.append(metrics)
-    # Added up in float64: a long split has more terms than float32 digits.
-    parts = jax.device_get(parts)
-    total = {
-      key: Mean(
-        np.sum([part[key].total for part in parts], 0, dtype=np.float64),
-        np.sum([part[key].weight for part in parts], 0, dtype=np.float64),
-      )
-      for key in parts[0]
-    }
-    return read(total, name or split)
+    return read(add_up(parts), name or split)
 
   def _first_carry(self, params, batch):
     carry = self._task.carry(jax.tree.leaves(batch)[0].shape[0])

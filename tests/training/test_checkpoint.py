@@ -30,13 +30,18 @@ def make_state(step):
     {'mean': jnp.arange(3.0) * step},
     ((jnp.ones((2, 3)) * step, jnp.zeros((2, 3))), ()),
     OPTIMIZER.init(params),
+    jnp.int32(-1),
   )
 
 
 def save(checkpointer, step, best=None, length=0):
   best = best and {'step': best, 'value': 1.5}
   checkpointer.save(
-    make_state(step), metrics_length=length, best=best, data={'name': 'toy'}
+    make_state(step),
+    metrics_length=length,
+    best=[best],
+    seconds=1.5,
+    data={'name': 'toy'},
   )
 
 
@@ -70,7 +75,8 @@ def test_a_state_comes_back_as_it_was(tmp_path, checkpointer):
   assert equal(state, make_state(7))
   assert jax.tree.structure(state) == jax.tree.structure(make_state(7))
   assert record['metrics_length'] == 123
-  assert record['best'] == {'step': 5, 'value': 1.5}
+  assert record['best'] == [{'step': 5, 'value': 1.5}]
+  assert record['seconds'] == 1.5
   assert record['data'] == {'name': 'toy'}
 
 
@@ -82,7 +88,9 @@ def test_nothing_there(checkpointer):
 def test_the_state_may_be_donated_while_it_is_saved(tmp_path):
   checkpointer = Checkpointer(tmp_path)
   state = make_state(3)
-  checkpointer.save(state, metrics_length=0, best=None, data=None)
+  checkpointer.save(
+    state, metrics_length=0, best=[None], seconds=0.0, data=None
+  )
   advance = jax.jit(
     lambda state: jax.tree.map(lambda x: x * 0 - 1, state), donate_argnums=0
   )
@@ -119,7 +127,7 @@ def test_the_best_step_is_restored(tmp_path):
   variables, step = reader.restore_best(VARIABLES)
   assert step == 3
   assert equal(variables.params, make_state(3).params)
-  assert reader.data(3) == {'name': 'toy'}
+  assert reader.record(3)['data'] == {'name': 'toy'}
 
 
 def test_the_best_before_a_damaged_best_is_kept_and_restored(tmp_path, caplog):
@@ -156,6 +164,23 @@ def test_the_best_survives_a_restart(tmp_path):
   again.wait()
   assert 1 in again.steps()
   again.close()
+
+
+def test_each_seed_has_a_best_step_of_its_own(tmp_path):
+  writer = Checkpointer(tmp_path)
+  for step, best in ((1, (1, 1)), (2, (2, 1)), (3, (2, 1)), (4, (2, None))):
+    writer.save(
+      make_state(step),
+      metrics_length=0,
+      best=[b and {'step': b, 'value': 0.0} for b in best],
+      seconds=0.0,
+      data=None,
+    )
+  writer.close()
+  reader = Checkpointer(tmp_path, read_only=True)
+  assert {1, 2} <= set(reader.steps())
+  assert reader.restore_best(VARIABLES, 0)[1] == 2
+  assert reader.restore_best(VARIABLES, 1)[1] == 1
 
 
 def files_of(tmp_path, step):
@@ -252,7 +277,7 @@ def test_a_record_with_another_number_is_damaged(tmp_path, caplog):
     if 'record' in path.parts and b'metrics_length' in path.read_bytes()
   )
   content = json.loads(path.read_text())
-  content['content']['best']['step'] = 1
+  content['content']['best'][0]['step'] = 1
   path.write_text(json.dumps(content))
   state, _ = Checkpointer(tmp_path).restore_latest(make_state(0))
   assert int(state.step) == 1

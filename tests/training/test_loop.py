@@ -10,8 +10,8 @@ from hyperjax.training.metrics import Mean
 from hyperjax.types import TrainState
 
 
-def state_at(step):
-  return TrainState(np.int32(step), None, None, None, None)
+def state_at(step, broken=-1):
+  return TrainState(np.int32(step), None, None, None, None, np.int32(broken))
 
 
 def play(
@@ -34,7 +34,8 @@ def play(
     events.append(('dispatch', first, end))
     if on:
       on(end)
-    return state_at(end), {'x': Mean(np.float32(end), np.float32(1))}, broken
+    metrics = {'x': Mean(np.float32(end), np.float32(1))}
+    return state_at(end, broken), metrics
 
   every = Every(*periods, last=num_steps)
   hooks = [
@@ -47,7 +48,7 @@ def play(
     hooks,
     num_steps=num_steps,
     steps_per_dispatch=size,
-    on_metrics=lambda step, metrics: events.append(('metrics', step)),
+    on_metrics=lambda step, metrics, broken: events.append(('metrics', step)),
     on_stop=lambda step, state: events.append(('stop', step)),
     interruption=interruption or loop.Interruption(),
   )

@@ -5,10 +5,13 @@ import optax
 import pytest
 
 from hyperjax import run
+from hyperjax.training import seed_axis
 from hyperjax.training.metrics import mean_of
 from hyperjax.training.optimizer import build as build_optimizer
 from hyperjax.training.step import init_state, make_advance, reset, train_step
 from hyperjax.types import Aux, Variables
+
+SEED = seed_axis.of(0, 1)
 
 
 class Drift:
@@ -49,17 +52,17 @@ class Ones:
 
 def start(source, rate=0.5):
   task, optimizer = Drift(), optax.sgd(rate)
-  state = jax.jit(lambda: init_state(task, optimizer, 2, 0))()
-  return make_advance(task, source, optimizer, 0), state, source.arrays()
+  state = jax.jit(lambda: init_state(task, optimizer, 2, SEED))()
+  return make_advance(task, source, optimizer, SEED), state, source.arrays()
 
 
 def test_several_steps_in_one_dispatch():
   advance, state, arrays = start(Ones())
-  state, metrics, broken = advance(state, arrays, 5)
+  state, metrics = advance(state, arrays, 5)
   assert int(state.step) == 5
   assert float(state.params['w']) == 10 - 5 * 0.5
   assert int(state.state['seen']) == 5
-  assert int(broken) == -1
+  assert int(state.broken) == -1
   # Losses 10, 9.5, 9, 8.5, 8.
   assert metrics['loss'].read() == 9.0
   assert float(metrics['loss'].weight) == 5
@@ -72,7 +75,7 @@ def test_how_steps_are_dealt_out_changes_nothing():
     advance, state, arrays = start(Ones(), rate=0.3)
     noise = 0.0
     for count in counts:
-      state, metrics, _ = advance(state, arrays, count)
+      state, metrics = advance(state, arrays, count)
       noise += float(metrics['noise'].total)
     runs.append((jax.device_get(state), noise))
   for state, noise in runs[1:]:
@@ -84,15 +87,15 @@ def test_fresh_streams_start_with_the_tasks_carry():
   advance, state, arrays = start(Ones())
   carries = []
   for _ in range(5):
-    state, _, _ = advance(state, arrays, 1)
+    state, _ = advance(state, arrays, 1)
     carries.append(state.carry[:, 0].tolist())
   assert carries == [[1, 1], [2, 2], [3, 3], [1, 4], [2, 5]]
 
 
 def test_it_stops_at_the_first_step_that_is_not_finite():
   advance, state, arrays = start(Ones(broken=3))
-  state, _, broken = advance(state, arrays, 10)
-  assert int(broken) == 3
+  state, _ = advance(state, arrays, 10)
+  assert int(state.broken) == 3
   assert int(state.step) == 4
 
 
@@ -100,7 +103,7 @@ def test_every_step_draws_its_own_noise():
   advance, state, arrays = start(Ones())
   noise = []
   for _ in range(4):
-    state, metrics, _ = advance(state, arrays, 1)
+    state, metrics = advance(state, arrays, 1)
     noise.append(metrics['noise'].read())
   assert len(set(noise)) == 4
 
@@ -118,7 +121,7 @@ def test_gradients_are_clipped_but_logged_as_they_were():
   optimizer, _ = build_optimizer(
     name='sgd', learning_rate=1.0, num_steps=10, clip_norm=0.25
   )
-  state = init_state(task, optimizer, 2, 0)
+  state = init_state(task, optimizer, 2, SEED)
   batch = {'x': jnp.float32(4.0)}
   state, metrics = train_step(task, optimizer, state, batch, jax.random.key(0))
   assert float(state.params['w']) == 9.75
@@ -138,16 +141,16 @@ def test_golden_steps(tiny_config):
   optimizer, _ = build_optimizer(
     num_steps=60, **tiny_config.optimizer.to_dict()
   )
-  state = jax.jit(lambda: init_state(task, optimizer, 4, 0))()
-  advance = make_advance(task, source, optimizer, 0)
+  state = jax.jit(lambda: init_state(task, optimizer, 4, SEED))()
+  advance = make_advance(task, source, optimizer, SEED)
   losses = []
   for _ in range(3):
-    state, metrics, _ = advance(state, source.arrays(), 1)
+    state, metrics = advance(state, source.arrays(), 1)
     losses.append(metrics['loss_nats'].read())
   np.testing.assert_allclose(losses, GOLDEN_LOSSES, rtol=1e-5)
   norm = float(optax.tree.norm(state.params))
   np.testing.assert_allclose(norm, GOLDEN_NORM, rtol=1e-5)
 
 
-GOLDEN_LOSSES = [2.8614902, 2.8526425, 2.7007124]
-GOLDEN_NORM = 16.043013
+GOLDEN_LOSSES = [2.8098836, 2.7863567, 2.6652770]
+GOLDEN_NORM = 16.056339
