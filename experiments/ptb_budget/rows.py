@@ -27,7 +27,7 @@ def _row(cell, label):
     label=label,
     config='configs/ptb.py:lstm_1000',
     overrides={**COMMON, 'model.cell': cell},
-    search=('optimizer.learning_rate', (3e-3, 6e-3, 12e-3)),
+    search=('optimizer.learning_rate', (6e-3, 12e-3, 24e-3, 48e-3)),
     num_seeds=3,
   )
 
