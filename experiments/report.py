@@ -1,6 +1,6 @@
 """Prints tables as Markdown: our numbers beside the paper's.
 
-python -m experiments.report [--table=ptb]
+python -m experiments.report [--table=ptb] [--write]
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,16 @@ from hyperjax import command_line
 
 _TABLE = flags.DEFINE_string('table', None, 'A table; none means all.')
 
+_WRITE = flags.DEFINE_bool('write', False, 'Writes the table.md of each, too.')
+
 
 def main(argv: Sequence[str]) -> None:
   """Prints one table, or all."""
   del argv  # flags alone
   for name in [_TABLE.value] if _TABLE.value else table.names():
     print(render.markdown(name))
+    if _WRITE.value:
+      render.write(name)
 
 
 if __name__ == '__main__':

@@ -87,8 +87,9 @@ def fill(
       common['search'] = {'field': field, 'valid': found}
     best = _best(common['search'])
     table.override(config, {field: best})
+    folder = folder / f'{field}-{best:g}'
     if 0 in missing:
-      record(folder / f'{field}-{best:g}')
+      record(folder / 'seeds-0-to-0')
       missing.remove(0)
   for first, count in _groups(missing):
     config.seed, config.num_seeds = first, count
@@ -114,7 +115,7 @@ def _search(config, field, values, folder, objective):
   for value in values:
     trial = config.copy_and_resolve_references()
     table.override(trial, {field: value})
-    workdir = folder / f'{field}-{value:g}'
+    workdir = folder / f'{field}-{value:g}' / 'seeds-0-to-0'
     say(f'{workdir}')
     try:
       result = run.train(trial, workdir)

@@ -1,0 +1,181 @@
+import json
+
+import pytest
+
+from experiments import render, table
+from hyperjax import run
+from hyperjax.errors import UserError
+
+COUNTS = {
+  'ptb': {
+    'lstm_1000': 4_254_050,
+    'lstm_1250': 6_567_550,
+    'lstm_2x1000': 12_258_050,
+    'ln_lstm': 4_260_050,
+    'hyper_lstm': 4_911_874,
+    'ln_hyper_lstm': 4_922_642,
+    'ln_hyper_lstm_large': 5_085_170,
+    'ln_hyper_lstm_2layer': 14_406_690,
+  },
+  'enwik8': {
+    'lstm_1800': 14_812_405,
+    'lstm_2000': 18_058_205,
+    'ln_lstm_1800': 14_823_205,
+    'hyper_lstm_1800': 18_708_213,
+    'ln_hyper_lstm_1800': 18_727_749,
+    'ln_hyper_lstm_2048': 26_539_725,
+  },
+}
+
+
+@pytest.mark.parametrize('name', COUNTS)
+def test_the_papers_tables_have_their_rows_and_counts(name):
+  rows = table.load(name).rows
+  assert {row.name for row in rows} == set(COUNTS[name])
+  for row in rows:
+    assert run.parameters(table.config_of(row)) == COUNTS[name][row.name]
+    assert row.paper
+    assert row.paper_parameters
+
+
+def test_every_row_has_a_config_that_holds():
+  for name in table.names():
+    for row in table.load(name).rows:
+      config = table.config_of(row, budget=0.1)
+      assert config.train.num_steps >= 1
+
+
+def test_the_committed_tables_are_those_of_the_records():
+  for name in table.names():
+    path = table.FOLDER / name / 'table.md'
+    assert path.read_text() == render.markdown(name), (
+      f'{path}: run python -m experiments.report --write'
+    )
+
+
+def test_committed_records_are_whole_and_tell_their_origin():
+  for name in table.names():
+    for record in table.records(name):
+      assert record['table'] == name
+      row = table.load(name).row(record['row'])
+      assert run.parameters(table.config_of(row)) == record['parameters']
+      assert record['git'] and not record['git'].endswith('dirty')
+      assert record['seconds'] > 0
+      assert 'runs' not in record['command'] or '--runs' in record['command']
+
+
+def test_a_budget_scales_steps_and_schedule():
+  row = table.load('ptb_budget').rows[0]
+  whole, tenth = table.config_of(row), table.config_of(row, budget=0.1)
+  assert tenth.train.num_steps == round(0.1 * whole.train.num_steps)
+  assert tenth.optimizer.warmup_steps == round(
+    0.1 * whole.optimizer.warmup_steps
+  )
+  assert tenth.model == whole.model
+
+
+def test_what_is_not_there_is_named():
+  with pytest.raises(UserError, match="no table 'ptbb'; did you mean 'ptb'"):
+    table.load('ptbb')
+  with pytest.raises(UserError, match="no row 'lstm_100'; did you mean"):
+    table.load('ptb').row('lstm_100')
+  row = table.Row('x', 'X', 'configs/ptb.py', {'model.hiden_size': 3})
+  with pytest.raises(UserError, match=r'no field config.model.hiden_size'):
+    table.config_of(row)
+
+
+RECORD = dict.fromkeys(table.FIELDS, 0) | {
+  'table': 'toy',
+  'row': 'lstm',
+  'budget': 1,
+  'metrics': {'test/bits_per_char': 1.25},
+  'protocol': 'paper',
+  'data': 'canonical',
+  'diverged_at': None,
+  'num_seeds': 1,
+  'parameters': 1234567,
+  'steps': 5000,
+  'hardware': 'a machine',
+  'seconds': 1800,
+}
+
+ROWS = """
+from experiments.table import Reference, Row, Table
+TEST = 'test/bits_per_char'
+TABLE = Table(
+  title='Toy', metrics={TEST: 'test'}, objective='bits_per_char',
+  data='toy data',
+  rows=[
+    Row('lstm', 'LSTM', 'configs/ptb.py:lstm_1000', paper={TEST: '1.240'},
+        paper_parameters='4.25 M'),
+    Row('ln', 'LN', 'configs/ptb.py:ln_lstm', paper={TEST: '1.3'}),
+  ],
+  references=[Reference('Others', {TEST: '1.2'}, '9 M')],
+)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+  (tmp_path / 'toy').mkdir()
+  (tmp_path / 'toy' / 'rows.py').write_text(ROWS)
+  return tmp_path
+
+
+def cells(text, label):
+  (line,) = [
+    line for line in text.splitlines() if line.startswith(f'| {label}')
+  ]
+  return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_rows_never_run_say_so(toy):
+  text = render.markdown('toy', toy)
+  assert cells(text, 'LSTM')[1:5] == ['4,254,050', '4.25 M', 'not run', '1.240']
+  assert cells(text, 'Others')[1:5] == ['-', '9 M', '-', '1.2']
+
+
+def test_seeds_give_a_mean_and_a_deviation(toy):
+  for seed, value in enumerate((1.25, 1.27, 1.29)):
+    metrics = {'test/bits_per_char': value}
+    table.write_record(RECORD | {'seed': seed, 'metrics': metrics}, toy)
+  row = cells(render.markdown('toy', toy), 'LSTM')
+  assert row[:5] == ['LSTM', '1,234,567', '4.25 M', '1.270 ± 0.020', '1.240']
+  assert row[5:] == ['3', '5,000', '1.5', 'a machine']
+
+
+def test_runs_below_the_protocol_are_marked_and_never_averaged_in(toy):
+  table.write_record(RECORD, toy)
+  table.write_record(
+    RECORD | {'budget': 0.1, 'protocol': '0.1 of the steps', 'steps': 500},
+    toy,
+  )
+  table.write_record(RECORD | {'seed': 1, 'data': 'a sample'}, toy)
+  text = render.markdown('toy', toy)
+  lines = [line for line in text.splitlines() if line.startswith('| LSTM')]
+  assert len(lines) == 3
+  assert sum('[' not in line for line in lines) == 1
+  assert "Not the paper's protocol: 0.1 of the steps." in text
+  assert 'Other data: a sample.' in text
+
+
+def test_a_diverged_seed_is_told_and_left_out(toy):
+  table.write_record(RECORD, toy)
+  table.write_record(
+    RECORD | {'seed': 1, 'metrics': {}, 'diverged_at': 1234}, toy
+  )
+  text = render.markdown('toy', toy)
+  assert cells(text, 'LSTM')[3] == '1.250'
+  assert cells(text, 'LSTM')[5] == '1 of 2'
+  assert 'Seed 1 of lstm diverged at step 1,234' in text
+
+
+def test_a_record_that_lacks_a_field(toy):
+  record = dict(RECORD)
+  del record['hardware']
+  with pytest.raises(ValueError, match='the record has no hardware'):
+    table.write_record(record, toy)
+  path = table.write_record(RECORD, toy)
+  path.write_text(json.dumps(record))
+  with pytest.raises(UserError, match='it has no hardware'):
+    table.records('toy', toy)
