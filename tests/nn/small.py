@@ -10,7 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-NAMES = ('lstm', 'ln_lstm', 'hyper_lstm', 'ln_hyper_lstm')
+from tests.nn import reference
+
+PLAIN = ('rnn', 'ln_rnn', 'lstm', 'ln_lstm')
+HYPER_NAMES = ('hyper_rnn', 'ln_hyper_rnn', 'hyper_lstm', 'ln_hyper_lstm')
+NAMES = PLAIN + HYPER_NAMES
+# 'hyper_lstm/full/rnn' is a HyperLSTM with whole generated matrices, made by
+# an RNN; 'hyper_lstm' is what the package takes when it is told nothing.
+PAIRINGS = tuple(
+  f'{name}/{generation}/{hyper_cell}'
+  for name in HYPER_NAMES
+  for generation in ('row_scaling', 'full')
+  for hyper_cell in ('rnn', 'lstm')
+  if generation == 'full' or not name.endswith(hyper_cell)
+)
+# One of each kind, where all pairings would take long.
+FULL = ('hyper_rnn/full/lstm', 'ln_hyper_lstm/full/rnn')
 
 
 def known(option, value):
@@ -36,15 +51,40 @@ jit = functools.partial(
 TIME, BATCH, INPUT, HIDDEN, HYPER, Z = 5, 2, 3, 6, 4, 2
 
 
-def build(name, *, keep_prob=1.0, seed=0, **sizes):
-  """A cell as the package initialises it."""
-  sizes = {'input_size': INPUT, 'hidden_size': HIDDEN, **sizes}
+def build(name, *, keep_prob=1.0, hyper_keep_prob=1.0, seed=0, **options):
+  """A cell as the package initialises it; for the name see `PAIRINGS`."""
+  name, *pairing = name.split('/')
+  options = {'input_size': INPUT, 'hidden_size': HIDDEN, **options}
   if 'hyper' in name:
-    sizes = {'hyper_size': HYPER, 'z_size': Z, **sizes}
+    options = {'hyper_size': HYPER, 'z_size': Z, **options}
+  if pairing:
+    options['generation'], options['hyper_cell'] = pairing
+  for option, value in (
+    ('recurrent_keep_prob', keep_prob),
+    ('hyper_recurrent_keep_prob', hyper_keep_prob),
+  ):
+    if value != 1.0:
+      options[option] = value
   module = importlib.import_module(f'hyperjax.nn.cells.{name}')
-  return module.build(
-    **sizes, recurrent_keep_prob=keep_prob, key=jax.random.key(seed)
-  )
+  return module.build(**options, key=jax.random.key(seed))
+
+
+def main_is_lstm(name):
+  return name.split('/')[0].endswith('lstm')
+
+
+def hyper_is_lstm(name):
+  return 'hyper' in name and name.endswith('lstm')
+
+
+def noise(name):
+  """All that a key makes random in a cell, as options of `build`."""
+  options = {'zoneout_h': 0.2}
+  if main_is_lstm(name):
+    options |= {'keep_prob': 0.7, 'zoneout_c': 0.3}
+  if hyper_is_lstm(name):
+    options['hyper_keep_prob'] = 0.6
+  return options
 
 
 def random_like(tree, seed, scale=1.0):
@@ -71,6 +111,15 @@ def cell(name, **options):
   )
 
 
+def memoryless_lstm(**options):
+  """An LSTM whose new c is that of its candidate alone, always the same."""
+  cell = build('lstm', **options)
+  cell.recurrent.kernel[...] = jnp.zeros_like(cell.recurrent.kernel)
+  cell.input.kernel[...] = jnp.ones_like(cell.input.kernel)
+  cell.bias.bias[...] = np.array([[0], [0], [-1e3], [0]]) * np.ones((4, HIDDEN))
+  return cell
+
+
 def sequence(time=TIME, batch=BATCH, seed=1):
   return random_like(np.zeros((time, batch, INPUT)), seed)
 
@@ -80,69 +129,89 @@ def carry(name, batch=BATCH, seed=2):
   return random_like(cell(name).initial_carry(batch), seed, 0.5)
 
 
-# From the package's layout to the paper's: kernels are [in, 4 out] there, gate
-# by gate, and `W[out, in]`, one a gate, in the reference.
+# From the package's layout to the paper's: kernels are [in, gates out] there,
+# gate by gate, and `W[out, in]`, one a gate, in the reference.
 
 
 def to_reference(params):
   """Float64 parameters of a cell (a pure dictionary) for `reference`."""
   params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-  return _hyper_lstm(params) if 'hyper' in params else _lstm(params)
+  return _hyper(params) if 'hyper' in params else _plain(params)
 
 
-def to_reference_carry(carry):
-  """(c, h) -> (h, c); ((c, h), (c', h')) -> (h, c, h', c')."""
-  parts = [np.asarray(x, np.float64) for x in jax.tree.leaves(carry)]
-  pairs = zip(parts[::2], parts[1::2], strict=True)
-  return tuple(x for c, h in pairs for x in (h, c))
+def to_reference_carry(name, carry):
+  """A carry as `reference` has it: h, any c, any hyper h, any hyper c."""
+  if 'hyper' not in name:
+    return _state(carry, main_is_lstm(name))
+  main, hyper = carry
+  return (
+    *_state(main, main_is_lstm(name)),
+    *_state(hyper, hyper_is_lstm(name)),
+  )
 
 
-def _matrices(kernel):
-  return _by_gate(block.T for block in np.split(kernel, 4, axis=1))
+def _state(carry, is_lstm):
+  c_and_h = carry if is_lstm else (carry,)
+  return tuple(np.asarray(x, np.float64) for x in reversed(c_and_h))
 
 
 def _by_gate(values):
-  return dict(zip('igfo', values, strict=True))
+  values = list(values)
+  gates = reference.GATES if len(values) == 4 else reference.ONE_GATE
+  return dict(zip(gates, values, strict=True))
 
 
-def _norms(gates, cell):
-  return {
-    'gain': {**_by_gate(gates['scale']), 'c': cell['scale']},
-    'bias': {**_by_gate(gates['bias']), 'c': cell['bias']},
+def _matrices(kernel, num_gates):
+  blocks = np.split(kernel, num_gates, axis=1)
+  return _by_gate(block.T for block in blocks)
+
+
+def _norms(p):
+  gates, cell = p['norm_gates'], p.get('norm_cell')
+  result = {
+    'gain': _by_gate(gates['scale']),
+    'bias': _by_gate(gates['bias']),
   }
+  if cell:
+    result['gain']['c'], result['bias']['c'] = cell['scale'], cell['bias']
+  return result
 
 
-def _lstm(p):
+def _plain(p):
+  rows, columns = p['recurrent']['kernel'].shape
   kernels = {
-    'W_h': _matrices(p['recurrent']['kernel']),
-    'W_x': _matrices(p['input']['kernel']),
+    'W_h': _matrices(p['recurrent']['kernel'], columns // rows),
+    'W_x': _matrices(p['input']['kernel'], columns // rows),
   }
-  if 'norm_cell' in p:
-    return {**kernels, **_norms(p['norm_gates'], p['norm_cell'])}
+  if 'norm_gates' in p:
+    return {**kernels, **_norms(p)}
   return {**kernels, 'b': _by_gate(p['bias']['bias'])}
 
 
-def _hyper_lstm(p):
+def _hyper(p):
   h_and_x = [p['feedback']['kernel'], p['hyper']['input']['kernel']]
   hyper = {**p['hyper'], 'input': {'kernel': np.concatenate(h_and_x)}}
-  scale_h, scale_x = p['weights_h']['vectors'], p['weights_x']['vectors']
   shift, main = p['shift'], p['main']
-  bias_h = scale_h['embedding']['bias']
-  bias_x = scale_x['embedding']['bias']
+  num_gates = len(shift['kernel'])
   result = {
-    'W_h': _matrices(main['recurrent']['kernel']),
-    'W_x': _matrices(main['input']['kernel']),
     'b_0': _by_gate(shift['bias']),
-    'hyper': _lstm(hyper),
-    'W_hat_h': _matrices(scale_h['embedding']['kernel']),
-    'W_hat_x': _matrices(scale_x['embedding']['kernel']),
-    'W_hat_b': _matrices(shift['embedding']['kernel']),
-    'b_hat_h': _by_gate(np.split(bias_h, 4)),
-    'b_hat_x': _by_gate(np.split(bias_x, 4)),
-    'W_hz': _by_gate(scale_h['kernel'].transpose(0, 2, 1)),
-    'W_xz': _by_gate(scale_x['kernel'].transpose(0, 2, 1)),
+    'hyper': _plain(hyper),
+    'W_hat_b': _matrices(shift['embedding']['kernel'], num_gates),
     'W_bz': _by_gate(shift['kernel'].transpose(0, 2, 1)),
   }
-  if 'norm_cell' in main:
-    result |= _norms(main['norm_gates'], main['norm_cell'])
+  for v, kernel in (('h', main['recurrent']), ('x', main['input'])):
+    weights, kernel = p[f'weights_{v}'], kernel['kernel']
+    if 'vectors' in weights:
+      weights = weights['vectors']
+      result[f'W_{v}'] = _matrices(kernel, num_gates)
+      result[f'W_{v}z'] = _by_gate(weights['kernel'].transpose(0, 2, 1))
+    else:  # [in, N_z gates out] -> [out, in, N_z], one a gate
+      size = shift['bias'].shape[1]
+      kernel = kernel.reshape(len(kernel), -1, num_gates, size)
+      result[f'W_{v}z'] = _by_gate(kernel.transpose(2, 3, 0, 1))
+    embedding = weights['embedding']
+    result[f'W_hat_{v}'] = _matrices(embedding['kernel'], num_gates)
+    result[f'b_hat_{v}'] = _by_gate(np.split(embedding['bias'], num_gates))
+  if 'norm_gates' in main:
+    result |= _norms(main)
   return result

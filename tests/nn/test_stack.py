@@ -94,7 +94,7 @@ def memoryless(input_kernel, candidate_bias=0.0, keep_prob=1.0):
   cell.input.kernel[...] = jnp.asarray(kernel, jnp.float32)
   cell.recurrent.kernel[...] = jnp.zeros((size, 4 * size))
   bias = np.repeat([[0.0], [candidate_bias], [-1e3], [0.0]], size, axis=1)
-  cell.gates.bias[...] = jnp.asarray(bias, jnp.float32)
+  cell.bias.bias[...] = jnp.asarray(bias, jnp.float32)
   return cell
 
 

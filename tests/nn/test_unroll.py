@@ -11,7 +11,7 @@ from hyperjax.nn.linear import Linear, Product
 from hyperjax.nn.unroll import unroll
 from tests.nn import small
 
-every_cell = pytest.mark.parametrize('name', small.NAMES)
+every_pairing = pytest.mark.parametrize('name', small.NAMES + small.PAIRINGS)
 
 
 def weights_like(graph, params, carry, xs):
@@ -38,9 +38,9 @@ def compiled(graph, **options):
   return small.jit(loss_and_grads(graph, **options))
 
 
-def at(name, *rest, keep_prob=1.0, batch=small.BATCH, seed=0):
+def at(name, *rest, batch=small.BATCH, seed=0, **options):
   """The graph, and where to take gradients."""
-  graph, params = small.split(name, keep_prob=keep_prob, seed=seed)
+  graph, params = small.split(name, seed=seed, **options)
   carry = small.carry(name, batch, seed)
   xs = small.sequence(batch=batch, seed=seed)
   weights = weights_like(graph, params, carry, xs)
@@ -62,9 +62,11 @@ def assert_close(actual, expected, rtol=1e-5):
 KEY = jax.random.key(4)
 
 
-@every_cell
+@pytest.mark.parametrize(
+  'name', ['rnn', 'lstm', 'ln_lstm', 'hyper_rnn', 'ln_hyper_lstm', *small.FULL]
+)
 def test_deferred_gradients_equal_those_of_the_plain_scan(name):
-  graph, args = at(name, KEY, keep_prob=0.7)
+  graph, args = at(name, KEY, **small.noise(name))
   expected = compiled(graph, defer=False)(*args)
   assert all(np.any(x) for x in jax.tree.leaves(expected))
 
@@ -76,7 +78,7 @@ def test_deferred_gradients_equal_those_of_the_plain_scan(name):
   [('lstm', True), ('ln_hyper_lstm', True), ('ln_lstm', False)],
 )
 def test_remat_gradients_equal_those_of_the_plain_scan(name, defer):
-  graph, args = at(name, KEY, keep_prob=0.7)
+  graph, args = at(name, KEY, **small.noise(name))
 
   actual = compiled(graph, defer=defer, remat=True)(*args)
 
@@ -96,13 +98,14 @@ def scans(function, *args):
   return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
 
 
-@every_cell
+@every_pairing
 def test_deferral_takes_the_product_gradients_out_of_the_loop(name):
   graph, args = at(name)
   cell = nnx.merge(graph, args[0])
-  products = [cell.recurrent]
   if 'hyper' in name:
-    products += [cell.feedback, cell.hyper.recurrent]
+    products = [cell.main.recurrent, cell.feedback, cell.hyper.recurrent]
+  else:
+    products = [cell.recurrent]
   kernels = {product.kernel.shape for product in products}
 
   def summed_in_the_loop(defer):
@@ -190,11 +193,16 @@ MASK = np.array(
 
 
 @pytest.mark.parametrize(
-  ('name', 'mask'), [('lstm', MASK), ('ln_hyper_lstm', MASK[:, 1:])]
+  ('name', 'mask', 'options'),
+  [
+    ('lstm', MASK, {}),
+    # Without a key, zoneout takes means.
+    ('ln_hyper_lstm', MASK[:, 1:], small.noise('ln_hyper_lstm')),
+  ],
 )
-def test_padding_changes_neither_outputs_nor_gradients(name, mask):
+def test_padding_changes_neither_outputs_nor_gradients(name, mask, options):
   batch = mask.shape[1]
-  graph, args = at(name, batch=batch)
+  graph, args = at(name, batch=batch, **options)
   params, carry, xs, weights = jax.tree.map(np.asarray, args)
   xs = np.where(mask[..., None], xs, 1e3 * xs + 7)  # garbage
 
@@ -222,9 +230,37 @@ def test_padding_changes_neither_outputs_nor_gradients(name, mask):
   assert not np.any(xs_grad[~mask])
 
 
-@pytest.mark.parametrize('name', ['lstm', 'hyper_lstm'])
+@pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm/full/rnn'])
+def test_padding_draws_nothing_into_the_rest(name):
+  graph, (params, carry, xs, _) = at(name, batch=3, **small.noise(name))
+  run = small.jit(
+    lambda *args: unroll(nnx.merge(graph, params), *args, mask=MASK)
+  )
+
+  actual, hs = run(carry, xs, KEY)
+
+  garbage = jnp.where(MASK[..., None], xs, 1e3 * xs + 7)
+  jax.tree.map(
+    np.testing.assert_array_equal, run(carry, garbage, KEY), (actual, hs)
+  )
+  assert not np.any(hs[~MASK])
+  # The row without padding has the values that it has without a mask.
+  expected, _ = small.jit(
+    lambda *args: unroll(nnx.merge(graph, params), *args)
+  )(carry, xs, KEY)
+  full, ends = (MASK.all(axis=0).argmax(), 1)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[full], b[full], rtol=1e-5),
+    *jax.tree.map(np.asarray, (actual, expected)),
+  )
+  assert not np.allclose(
+    *(jax.tree.leaves(x)[0][ends] for x in (actual, expected))
+  )
+
+
+@pytest.mark.parametrize('name', ['rnn', 'lstm', 'hyper_lstm'])
 def test_carry_stands_still_where_the_mask_is_false(name):
-  graph, (params, carry, xs, _) = at(name)
+  graph, (params, carry, xs, _) = at(name, zoneout_h=0.3)
 
   unmoved, hs = unroll(
     nnx.merge(graph, params), carry, xs, mask=jnp.zeros((5, 2), bool)
@@ -243,7 +279,8 @@ def test_a_mask_of_ones_is_no_mask():
 
 
 def test_deferral_and_plain_scan_agree_under_a_mask():
-  graph, args = at('ln_lstm', KEY, MASK, keep_prob=0.7, batch=3)
+  options = small.noise('ln_lstm')
+  graph, args = at('ln_lstm', KEY, MASK, batch=3, **options)
 
   assert_close(compiled(graph)(*args), compiled(graph, defer=False)(*args))
 
