@@ -95,9 +95,15 @@ def random_like(tree, seed, scale=1.0):
 
 
 @functools.lru_cache
+def initial(name, **options):
+  """The graph and the parameters as the package initialises them."""
+  return nnx.split(build(name, **options))
+
+
+@functools.lru_cache
 def split(name, *, seed=0, **options):
   """The graph and the parameters, moved off their special initial values."""
-  graph, params = nnx.split(build(name, seed=seed, **options))
+  graph, params = initial(name, seed=seed, **options)
   noise = random_like(params, seed + 100, 0.3)
   return graph, jax.tree.map(
     lambda x, y: jnp.asarray(np.asarray(x) + np.asarray(y)), params, noise
