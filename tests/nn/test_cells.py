@@ -344,9 +344,7 @@ def test_main_and_hyper_cell_have_masks_of_their_own():
 
 # Zoneout.
 
-every_main_cell = pytest.mark.parametrize(
-  'name', ['rnn', 'ln_lstm', 'hyper_lstm', *small.FULL]
-)
+every_main_cell = pytest.mark.parametrize('name', ['rnn', 'lstm', *small.FULL])
 
 
 def zoneout_of(name):

@@ -134,7 +134,7 @@ def test_both_directions():
   assert_same(hs, jnp.concatenate([forward, backward[:, ::-1]], axis=-1))
 
 
-@some_cells
+@pytest.mark.parametrize('name', ['rnn', 'ln_hyper_lstm'])
 def test_gradients_reach_every_parameter(name):
   xs, weights = batch_major(), small.random_like(np.zeros(small.HIDDEN), 3)
   rnn = nnx.RNN(NNXCell(small.cell(name)))
@@ -168,7 +168,7 @@ def test_gradients_reach_every_parameter(name):
 # What is random.
 
 
-@some_cells
+@pytest.mark.parametrize('name', ['rnn', 'hyper_lstm'])
 def test_nothing_is_random_without_rngs_or_in_evaluation(name):
   cell, xs = small.cell(name, **small.noise(name)), batch_major()
   expected = unrolled(cell, xs)[1]  # without a key: zoneout takes means

@@ -63,7 +63,7 @@ KEY = jax.random.key(4)
 
 
 @pytest.mark.parametrize(
-  'name', ['rnn', 'lstm', 'ln_lstm', 'hyper_rnn', 'ln_hyper_lstm', *small.FULL]
+  'name', ['rnn', 'lstm', 'ln_lstm', 'ln_hyper_lstm', *small.FULL]
 )
 def test_deferred_gradients_equal_those_of_the_plain_scan(name):
   graph, args = at(name, KEY, **small.noise(name))
