@@ -99,7 +99,8 @@ def build_source(config: ConfigDict) -> Source:
 
 def describe(config: ConfigDict) -> str:
   """A table of the parameters; needs no data and allocates nothing."""
-  variables = _shapes(build_task(resolve(config)))
+  config = resolve(config)
+  variables = _shapes(build_task(config))
   leaves = jax.tree_util.tree_leaves_with_path(variables.params)
   rows = [
     (
@@ -114,6 +115,11 @@ def describe(config: ConfigDict) -> str:
     f'{path:<{widths[0]}}  {shape:>{widths[1]}}  {count:>{widths[2]}}'
     for path, shape, count in rows
   ]
+  if budget := config.model.get('parameter_budget', 0):
+    lines.append(
+      f'hidden_size {config.model.hidden_size} meets the parameter budget of '
+      f'{budget:,}'
+    )
   return '\n'.join([*lines, f'total parameters: {count(variables.params):,}'])
 
 
@@ -194,7 +200,9 @@ def _conclude(config, workdir, task, source, found):
 
   `found` has by seed the variables of its best step, and that step.
   """
-  metrics = _measure_all(config, task, source, found, ['valid', 'test'])
+  several = config.num_seeds > 1
+  splits = ['valid', 'test']
+  metrics = _measure_all(config, task, source, found, splits, several)
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )
@@ -212,7 +220,7 @@ def _conclude(config, workdir, task, source, found):
     text = task.sample(variables, config.sample.to_dict(), source.meta)
     (workdir / 'sample.txt').write_text(text, encoding='utf-8')
   return {
-    **_steps(found, 'best_step'),
+    **_steps(found, 'best_step', several),
     'seed': config.seed,
     'num_seeds': config.num_seeds,
     'parameters': count(variables.params),
@@ -247,19 +255,18 @@ def summary(workdir: pathlib.Path) -> str:
   return '\n'.join(lines)
 
 
-def _steps(found, name):
+def _steps(found, name, several):
   """The step of each seed; of several, `name` itself is the latest."""
   steps = {seed: step for seed, (_, step) in found.items()}
   each = {f'seed_{seed}/{name}': step for seed, step in steps.items()}
-  return {name: max(steps.values()), **(each if len(steps) > 1 else {})}
+  return {name: max(steps.values()), **(each if several else {})}
 
 
-def _measure_all(config, task, source, found, splits):
-  """Metrics of splits over all seeds found, side by side, as named numbers."""
+def _measure_all(config, task, source, found, splits, several):
+  """Metrics of splits, as named numbers; of several seeds side by side."""
   variables = [variables for variables, _ in found.values()]
-  stacked = len(variables) > 1
-  evaluator = Evaluator(task, source, stacked=stacked)
-  one = seed_axis.stack(variables) if stacked else variables[0]
+  evaluator = Evaluator(task, source, stacked=several)
+  one = seed_axis.stack(variables) if several else variables[0]
   metrics = {}
   for split in splits:
     metrics |= measure(config, evaluator, one, split, task.objective)
@@ -268,8 +275,8 @@ def _measure_all(config, task, source, found, splits):
     for split in splits:
       each = [dynamic(*model, split) for model in variables]
       for name, value in each[0].items():
-        several = np.stack([part[name] for part in each])
-        metrics[name] = several if stacked else value
+        stacked = np.stack([part[name] for part in each])
+        metrics[name] = stacked if several else value
       if not np.isfinite(metrics[f'{split}_dynamic/{task.objective}']).all():
         raise UserError(
           f'config.eval.dynamic_learning_rate: with {rate} the model breaks on '
@@ -324,7 +331,7 @@ def restore(
     lambda: seed_axis.init(seeds, lambda _: task.init(jax.random.key(0)))
   )
   checkpointer = Checkpointer(workdir, read_only=True)
-  found, record = {}, {}
+  found = {}
   for place, seed in enumerate(np.atleast_1d(seeds).tolist()):
     if config.eval.step:
       step = config.eval.step
@@ -333,7 +340,7 @@ def restore(
       best = checkpointer.restore_best(like, place)
     if best is None:
       continue
-    record = checkpointer.record(best[1])
+    record = checkpointer.record(config.eval.step)
     if np.atleast_1d(record['broken'])[place] < 0:
       found[seed] = seed_axis.take(best[0], place, seeds), best[1]
   checkpointer.close()
@@ -348,14 +355,15 @@ def restore(
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Measures the best step, or `config.eval.step`, on `config.eval.split`."""
   task, found, meta = restore(config, workdir)
+  several = files.read_config(workdir).num_seeds > 1
   source = build_source(config)
   if source.meta != meta:
     raise UserError(f'{workdir}: the data is not what this run trained on')
   return {
-    **_steps(found, 'step'),
+    **_steps(found, 'step', several),
     'data': source.meta['name'],
     'evaluation': source.eval_protocol(config.eval.num_streams),
-    **_measure_all(config, task, source, found, [config.eval.split]),
+    **_measure_all(config, task, source, found, [config.eval.split], several),
   }
 
 

@@ -64,7 +64,8 @@ class RowScaling(nnx.Module):
 class WeightSum(nnx.Module):
   """Generated weights in full (Eq. 5): W(z) v = sum_k z_k (W_k v).
 
-  The matrix W(z) itself is never formed: a batch would need one a row.
+  The matrix W(z) itself is never formed: a batch would need one a row. The
+  sum over k is float32 whatever the precision of the products.
 
   Args:
     embedding: makes z of the hyper cell's output, [B, S] -> [B, G N_z].

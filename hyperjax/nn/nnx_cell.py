@@ -19,13 +19,15 @@ class NNXCell(nnx.RNNCellBase):
 
   Args:
     cell: a cell whose inputs are written-out vectors.
-    rngs: recurrent dropout and zoneout draw from its `dropout` stream; None
-      leaves them off. `eval()` turns them off too, `train()` on again.
+    rngs: recurrent dropout and zoneout draw from this stream, or from its
+      `dropout` stream; None leaves them off. `eval()` turns them off too,
+      `train()` on again.
   """
 
-  def __init__(self, cell: Cell, rngs: nnx.Rngs | None = None):
+  def __init__(self, cell: Cell, rngs: nnx.Rngs | nnx.RngStream | None = None):
     self.cell = cell
-    self.rngs = nnx.data(None if rngs is None else rngs.dropout.fork())
+    stream = rngs.dropout if isinstance(rngs, nnx.Rngs) else rngs
+    self.rngs = nnx.data(None if stream is None else stream.fork())
     self.deterministic = rngs is None
 
   def initialize_carry(

@@ -20,7 +20,8 @@ def matmul(x: Array, kernel: Array, dtype: DTypeLike = jnp.float32) -> Array:
     x: left factor.
     kernel: right factor.
     dtype: what both factors are rounded to, in the backward pass too. The sums
-      and the result are float32 all the same.
+      and the result are float32 all the same. Anything but float32 is for
+      reverse mode only.
   """
   if jnp.dtype(dtype) == jnp.float32:
     return x @ kernel
@@ -36,14 +37,16 @@ def _rounded(x, kernel, dtype):
 
 
 def _rounded_forward(x, kernel, dtype):
-  return _rounded(x, kernel, dtype), (x.astype(dtype), kernel)
+  like = jnp.zeros(0, x.dtype)
+  return _rounded(x, kernel, dtype), (x.astype(dtype), kernel, like)
 
 
 def _rounded_backward(dtype, residuals, cotangent):
-  x, kernel = residuals
+  x, kernel, like = residuals
   flat = cotangent.reshape(-1, cotangent.shape[-1])
   kernel_gradient = _rounded(x.reshape(-1, x.shape[-1]).T, flat, dtype)
-  return _rounded(cotangent, kernel.T, dtype), kernel_gradient
+  x_gradient = _rounded(cotangent, kernel.T, dtype)
+  return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel.dtype)
 
 
 _rounded.defvjp(_rounded_forward, _rounded_backward)

@@ -17,24 +17,30 @@ def learning_curve(
   Args:
     path: of the file.
     lines: of `metrics.jsonl`.
-    metric: what stands behind the slash, such as 'bits_per_char'.
+    metric: what stands behind the slash, such as 'bits_per_char'. Of several
+      seeds, the mean is a thick line, and each seed (`seed_K/...`) a thin one.
     levels: horizontal lines to compare with, by label.
   """
-  names = {name for line in lines for name in line if name != 'step'}
+  names = {
+    name
+    for line in lines
+    for name, value in line.items()
+    if name.endswith(f'/{metric}') and value is not None
+  }
   figure = Figure(figsize=(7, 4.2), layout='constrained')
   axes = figure.subplots()
-  for name in sorted(name for name in names if name.endswith(f'/{metric}')):
-    points = [
-      (line['step'], line[name]) for line in lines if line.get(name) is not None
-    ]
-    style = '-' if name.startswith('train/') else 'o-'
-    axes.plot(
-      *zip(*points, strict=True),
-      style,
-      markersize=4,
-      linewidth=1.4,
-      label=name.split('/')[0].replace('_', ' '),
-    )
+  means = sorted(name for name in names if name.count('/') == 1)
+  for color, mean in enumerate(means):
+    for name in sorted(n for n in names if n.endswith(mean)):
+      points = [(x['step'], x[name]) for x in lines if x.get(name) is not None]
+      axes.plot(
+        *zip(*points, strict=True),
+        '-' if mean.startswith('train/') else 'o-',
+        color=f'C{color}',
+        markersize=4 if name == mean else 2,
+        linewidth=1.4 if name == mean else 0.4,
+        label=mean.split('/')[0].replace('_', ' ') if name == mean else None,
+      )
   for color, (label, level) in enumerate(levels.items(), start=5):
     axes.axhline(level, color=f'C{color}', linestyle='--', linewidth=1)
     axes.annotate(

@@ -144,8 +144,8 @@ class Checkpointer:
         if later > step:
           self._manager.delete(later)
       self._policy.best_of = {
-        step: [b['step'] for b in best if b]
-        for step, best in self._bests().items()
+        step: [b['step'] for b in record['best'] if b]
+        for step, record in self._records().items()
       }
       return state, record
     if steps:
@@ -193,7 +193,9 @@ class Checkpointer:
       None if no step has been evaluated.
     """
     bests = {
-      step: best[place] for step, best in self._bests().items() if best[place]
+      step: record['best'][place]
+      for step, record in self._records().items()
+      if record['best'][place]
     }
     sound = sorted(bests, reverse=True)
     candidates = [bests[step]['step'] for step in sound]
@@ -204,19 +206,23 @@ class Checkpointer:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
     return None
 
-  def record(self, step: int) -> dict[str, Any]:
-    """The record of a checkpoint whose record is sound: data, best, broken."""
-    return self._record(step)
+  def record(self, step: int = 0) -> dict[str, Any]:
+    """The record of a step, or the newest one: data, best, broken, seconds.
 
-  def _bests(self):
-    """{step: the seeds' best as of it}, where the record is sound."""
-    bests = {}
+    Damaged ones are skipped for those before them.
+    """
+    sound = self._records()
+    return sound[step if step in sound else max(sound)]
+
+  def _records(self):
+    """{step: record} of the checkpoints whose record is sound."""
+    records = {}
     for step in self.steps():
       try:
-        bests[step] = self._record(step)['best']
+        records[step] = self._record(step)
       except DamagedError as error:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
-    return bests
+    return records
 
   def steps(self) -> list[int]:
     """The steps on disk, in order."""

@@ -32,8 +32,9 @@ class MetricsWriter:
     }
     line = json.dumps({'step': step, **finite}, allow_nan=False)
     self._file.write(line.encode() + b'\n')
-    for name, value in metrics.items():
-      self._events.add_scalar(name, value, step)
+    for name, value in finite.items():
+      if value is not None:
+        self._events.add_scalar(name, value, step)
 
   def flush(self) -> int:
     """Makes all lines safe on disk; returns the length of the file."""

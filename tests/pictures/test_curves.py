@@ -4,6 +4,20 @@ from PIL import Image
 from hyperjax.pictures.curves import learning_curve
 
 
+def test_each_seed_has_a_thin_line_and_one_without_numbers_has_none(tmp_path):
+  lines = [
+    {'step': k, 'train/bits': 4 / k, 'seed_0/train/bits': 3 / k}
+    for k in range(1, 50)
+  ]
+  with_seed, without = tmp_path / 'with.png', tmp_path / 'without.png'
+  learning_curve(with_seed, lines, 'bits', {})
+  for line in lines:
+    line['seed_0/train/bits'] = None
+  learning_curve(without, lines, 'bits', {})
+  with Image.open(with_seed) as a, Image.open(without) as b:
+    assert not np.array_equal(a, b)
+
+
 def test_a_learning_curve_is_drawn(tmp_path):
   lines = [{'step': k, 'train/bits': 4 / k} for k in range(1, 50)]
   lines += [{'step': k, 'valid/bits': 5 / k} for k in (10, 20)]
