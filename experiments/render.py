@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import table
+from hyperjax import config as configs
 from hyperjax import run
 
 
@@ -26,7 +27,7 @@ def markdown(name: str, root: pathlib.Path = table.FOLDER) -> str:
     head += [title, 'paper']
   head += ['seeds', 'steps', 'hours', 'hardware']
   lines = []
-  groups = _groups(table.records(name, root))
+  groups = _alike(table.records(name, root))
   for row in definition.rows:
     settings = {
       key: value for key, value in groups.items() if key[0] == row.name
@@ -71,11 +72,12 @@ class _Notes:
     return [f'[{k}] {text}' for k, text in enumerate(self._texts, 1)]
 
 
-def _groups(records) -> dict[tuple, list[dict[str, Any]]]:
+def _alike(records) -> dict[tuple, list[dict[str, Any]]]:
   """Records that may be averaged: of one row, protocol and data."""
   groups = {}
   for record in records:
-    key = record['row'], record['protocol'], record['data'], record['steps']
+    names = 'row', 'protocol', 'data', 'steps', 'parameters'
+    key = tuple(record[name] for name in names)
     groups.setdefault(key, []).append(record)
   return groups
 
@@ -91,20 +93,22 @@ def _own(definition, row, records: Sequence[Mapping[str, Any]], notes):
   cells += [f'{count:,}', row.paper_parameters or '-']
   whole = [record for record in records if record['diverged_at'] is None]
   for metric in definition.metrics:
-    values = [record['metrics'][metric] for record in whole]
-    cells.append(_value(values) if values else 'not run' * (not records))
+    values = [r['metrics'][metric] for r in whole if metric in r['metrics']]
+    missing = 'diverged' if records and not whole else 'not run'
+    cells.append(_value(values) if values else missing)
     cells.append(row.paper.get(metric, '-'))
   if not records:
     return [*cells, *['-'] * 4]
   marks = [notes.mark(text) for text in _remarks(records)]
   cells[0] = ' '.join([row.label, *marks])
   seconds = sum(record['seconds'] / record['num_seeds'] for record in records)
+  hours = seconds / 3600
   hardware = ', '.join(sorted({record['hardware'] for record in records}))
   return [
     *cells,
     f'{len(whole)}' + f' of {len(records)}' * (len(whole) < len(records)),
     f'{records[0]["steps"]:,}',
-    f'{seconds / 3600:.2g}',
+    f'{hours:,.0f}' if hours >= 10 else f'{hours:.2g}',
     hardware,
   ]
 
@@ -115,12 +119,25 @@ def _remarks(records):
     yield f"Not the paper's protocol: {records[0]['protocol']}."
   if records[0]['data'] != 'canonical':
     yield f'Other data: {records[0]["data"]}.'
+  if 'search' in records[0]:
+    yield _choice(records[0])
   for record in records:
     if record['diverged_at'] is not None:
       yield (
         f'Seed {record["seed"]} of {record["row"]} diverged at step '
         f'{record["diverged_at"]:,} and is left out.'
       )
+
+
+def _choice(record):
+  """How the value of a searched field was chosen, in words."""
+  field = record['search']['field']
+  chosen = dict(configs.flatten(record['config']))[field]
+  found = ', '.join(
+    f'{value}: {"diverged" if bits is None else f"{bits:.3f}"}'
+    for value, bits in record['search']['valid'].items()
+  )
+  return f'{field} {chosen:g}, by validation with seed 0 ({found}).'
 
 
 def _quoted(definition, row):

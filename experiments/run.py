@@ -9,6 +9,7 @@ A row that has its records is left alone, and a run that was stopped goes on.
 import pathlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ def fill(
 
   Where the row has a search, seed 0 is trained with each of its values. The
   best on validation data is taken, its run is the record of seed 0, and the
-  other seeds are trained with it. Seeds that lack run side by side.
+  other seeds are trained with it. Seeds that lack run side by side. A seed
+  that diverges has a record that says so.
 
   Args:
     name: of the table.
@@ -52,32 +54,25 @@ def fill(
     budget: scales the steps and the schedule.
     data_dir: `config.data.dir`; empty means the config's own.
     root: the folder of all tables.
+
+  Raises:
+    UserError: a record is of another definition of the row.
   """
   definition = table.load(name, root)
+  config = run.resolve(table.config_of(row, budget, data_dir))
+  there = _records_there(name, row, config, budget, root)
   wanted = range(num_seeds or row.num_seeds)
-  there = {
-    record['seed']: record
-    for record in table.records(name, root)
-    if record['row'] == row.name and record['budget'] == budget
-  }
   missing = [seed for seed in wanted if seed not in there]
   if not missing:
     say(f'{name}/{row.name}: its {len(wanted)} records are there')
     return
-  config = table.config_of(row, budget, data_dir)
   folder = runs / name / f'{row.name}-{budget:g}'
   common = {
     'table': name,
     'row': row.name,
     'budget': budget,
-    'protocol': protocol(definition, budget),
+    'protocol': _protocol(definition, budget),
   }
-
-  def record(workdir):
-    for part in _records(definition, workdir):
-      path = table.write_record(common | part, root)
-      say(f'{path}')
-
   if row.search:
     field, values = row.search
     if 0 in there:
@@ -85,21 +80,32 @@ def fill(
     else:
       found = _search(config, field, values, folder, definition.objective)
       common['search'] = {'field': field, 'valid': found}
-    best = _best(common['search'])
+    best = _best(common['search'], values)
     table.override(config, {field: best})
     folder = folder / f'{field}-{best:g}'
-    if 0 in missing:
-      record(folder / 'seeds-0-to-0')
-      missing.remove(0)
-  for first, count in _groups(missing):
+  for first, count in _consecutive(missing, apart=0 if row.search else None):
     config.seed, config.num_seeds = first, count
     workdir = folder / f'seeds-{first}-to-{first + count - 1}'
-    say(f'{workdir}')
-    run.train(config, workdir)
-    record(workdir)
+    for record in _train(definition, config, workdir):
+      say(f'{table.write_record(common | record, root)}')
 
 
-def protocol(definition: table.Table, budget: float) -> str:
+def _records_there(name, row, config, budget, root):
+  """The row's records by seed; each must be of the row as it is now."""
+  there = {}
+  for record in table.records(name, root):
+    if record['row'] != row.name or record['budget'] != budget:
+      continue
+    if changes := table.differences(record, config, row):
+      raise UserError(
+        f'{table.record_path(record, root)}: the row is defined otherwise now: '
+        f'{", ".join(changes)}; delete the record, or take the change back'
+      )
+    there[record['seed']] = record
+  return there
+
+
+def _protocol(definition, budget):
   """What a run by this budget is, in words; 'paper' if it is the paper's."""
   if budget == 1:
     return definition.protocol
@@ -126,58 +132,69 @@ def _search(config, field, values, folder, objective):
   return found
 
 
-def _best(search):
-  found = {v: x for v, x in search['valid'].items() if x is not None}
+def _best(search, values):
+  """The value with the least objective."""
+  found = {v: search['valid'].get(f'{v:g}') for v in values}
+  found = {v: x for v, x in found.items() if x is not None}
   if not found:
     raise UserError(f'config.{search["field"]}: every value of it diverges')
-  return float(min(found, key=found.get))
+  return min(found, key=found.get)
 
 
-def _groups(seeds: Sequence[int]) -> Iterator[tuple[int, int]]:
-  """Runs of consecutive seeds, as (first, how many)."""
+def _consecutive(
+  seeds: Sequence[int], apart: int | None = None
+) -> Iterator[tuple[int, int]]:
+  """Runs of consecutive seeds, as (first, how many); one may stand apart."""
   first = None
   for seed in seeds:
     if first is None:
       first = seed
-    if seed + 1 not in seeds:
+    if seed + 1 not in seeds or seed == apart:
       yield first, seed + 1 - first
       first = None
 
 
-def _records(definition, workdir) -> Iterator[dict[str, Any]]:
-  """What the records of a finished run say, one for each seed."""
-  result = files.read_json(workdir / 'result.json', 'step', 'seed')
-  config = files.read_json(workdir / 'config.json')
-  environment = files.read_json(workdir / 'environment.json', 'seconds')
+def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
+  """Trains, and yields what the records say of each seed."""
+  say(f'{workdir}')
+  start = time.monotonic()
+  try:
+    result = run.train(config, workdir)
+  except RunDivergedError as error:
+    say(f'{error}')
+    data = files.read_json(workdir / 'data.json', 'name')
+    result = {'data': data['name'], 'evaluation': None} | {
+      f'seed_{seed}/diverged_at': step for seed, step in error.steps.items()
+    }
+  environment = files.read_json(workdir / 'environment.json', 'git')
   canonical = result['data'] == definition.data
-  for seed in range(result['seed'], result['seed'] + result['num_seeds']):
-    prefix = f'seed_{seed}/' if result['num_seeds'] > 1 else ''
+  for seed in range(config.seed, config.seed + config.num_seeds):
+    prefix = f'seed_{seed}/'
     own = {
       name.removeprefix(prefix): value
       for name, value in result.items()
-      if name.startswith(prefix)
+      if config.num_seeds == 1 or name.startswith(prefix)
     }
     yield {
       'seed': seed,
       'metrics': {
         name: value
         for name, value in own.items()
-        if name.split('/')[0] in ('valid', 'test', 'test_dynamic')
-        and not name.endswith('_std')
+        if name.split('/')[0].startswith(('valid', 'test'))
       },
-      'best_step': own.get('best_step', result['best_step']),
+      'best_step': own.get('best_step'),
       'diverged_at': own.get('diverged_at'),
-      'parameters': result['parameters'],
-      'steps': result['step'],
+      'parameters': run.parameters(config),
+      'steps': config.train.num_steps,
       'data': 'canonical' if canonical else result['data'],
       'evaluation': result['evaluation'],
       'command': shlex.join(['python', '-m', 'experiments.run', *sys.argv[1:]]),
-      'config': config,
+      'config': files.read_json(workdir / 'config.json'),
       'git': environment['git'],
       'versions': environment['versions'],
       'hardware': f'{environment["devices"][0]}, {environment["machine"]}',
-      'seconds': environment['seconds'],
-      'num_seeds': result['num_seeds'],
+      'seconds': environment.get('seconds', time.monotonic() - start),
+      'num_seeds': config.num_seeds,
     }
 
 
@@ -193,15 +210,17 @@ def main(argv: Sequence[str]) -> None:
   definition = table.load(_TABLE.value)
   rows = [definition.row(name) for name in _ROW.value] or definition.rows
   for row in rows:
-    fill(
-      _TABLE.value,
-      row,
-      pathlib.Path(_RUNS.value).expanduser(),
-      num_seeds=_SEEDS.value,
-      budget=_BUDGET.value,
-      data_dir=_DATA_DIR.value,
-    )
-    render.write(_TABLE.value)
+    try:
+      fill(
+        _TABLE.value,
+        row,
+        pathlib.Path(_RUNS.value).expanduser(),
+        num_seeds=_SEEDS.value,
+        budget=_BUDGET.value,
+        data_dir=_DATA_DIR.value,
+      )
+    finally:
+      render.write(_TABLE.value)
   print(render.markdown(_TABLE.value))
 
 

@@ -28,6 +28,11 @@ FIELDS = (
   'versions',
   'hardware',
   'seconds',
+  # Beside what every record has, what these tables need:
+  'budget',
+  'config',
+  'diverged_at',
+  'num_seeds',
 )
 
 
@@ -40,7 +45,7 @@ class Row:
     label: as the table says it.
     config: FILE.py:ROW of a config.
     overrides: config fields that this row changes, by dotted name.
-    search: one field and the values to choose from, on validation data with
+    search: one field and the numbers to choose from, on validation data with
       the first seed.
     paper: what the paper prints, by metric.
     paper_parameters: its count, as printed.
@@ -51,7 +56,7 @@ class Row:
   label: str
   config: str
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  search: tuple[str, Sequence[Any]] | None = None
+  search: tuple[str, Sequence[float]] | None = None
   paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper_parameters: str = ''
   num_seeds: int = 1
@@ -134,7 +139,10 @@ def override(config: ConfigDict, fields: Mapping[str, Any]) -> None:
   for name, value in fields.items():
     if name not in known:
       raise UserError(f'no field config.{name}')
-    config.update_from_flattened_dict({name: value})
+    try:
+      config.update_from_flattened_dict({name: value})
+    except TypeError as error:
+      raise UserError(f'config.{name}: {error}') from error
 
 
 def records(name: str, root: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
@@ -147,6 +155,24 @@ def records(name: str, root: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
   return [files.read_json(path, *FIELDS) for path in paths]
 
 
+# What may differ between two runs of one row.
+FREE = ('seed', 'num_seeds', 'sample.', 'data.dir', 'train.log_every')
+
+
+def differences(
+  record: Mapping[str, Any], config: ConfigDict, row: Row
+) -> list[str]:
+  """Where a record's config is not the row's, as it is defined now."""
+  old = dict(configs.flatten(record['config']))
+  new = dict(configs.flatten(files.config_json(config)))
+  free = (*FREE, row.search[0]) if row.search else FREE
+  return [
+    f'{field} (was {old.get(field)!r}, is {new.get(field)!r})'
+    for field in sorted(old.keys() | new.keys())
+    if old.get(field) != new.get(field) and not field.startswith(free)
+  ]
+
+
 def write_record(
   record: Mapping[str, Any], root: pathlib.Path = FOLDER
 ) -> pathlib.Path:
@@ -154,9 +180,16 @@ def write_record(
   missing = [field for field in FIELDS if field not in record]
   if missing:
     raise ValueError(f'the record has no {", ".join(missing)}')
-  folder = root / record['table'] / 'results'
-  folder.mkdir(parents=True, exist_ok=True)
-  suffix = '' if record['budget'] == 1 else f'-budget-{record["budget"]:g}'
-  path = folder / f'{record["row"]}-seed-{record["seed"]}{suffix}.json'
+  path = record_path(record, root)
+  path.parent.mkdir(parents=True, exist_ok=True)
   files.write_json(path, json.loads(json.dumps(record)))
   return path
+
+
+def record_path(
+  record: Mapping[str, Any], root: pathlib.Path = FOLDER
+) -> pathlib.Path:
+  """Where a record stands."""
+  suffix = '' if record['budget'] == 1 else f'-budget-{record["budget"]:g}'
+  name = f'{record["row"]}-seed-{record["seed"]}{suffix}.json'
+  return root / record['table'] / 'results' / name

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from hyperjax.errors import UserError, did_you_mean
 
 DTYPES = ('float32', 'bfloat16')
+WHOLE = ('seed', 'num_seeds', 'parameter_budget')
 
 
 def base_config() -> ConfigDict:
@@ -192,11 +193,18 @@ def validate(config: ConfigDict) -> None:
     )
   for path, value in flatten(config):
     name = path.rsplit('.', 1)[-1]
+    if name in WHOLE and (type(value) is not int):
+      raise UserError(f'config.{path} is {value!r}; it must be a whole number')
     rule = _rule(name)
     if rule and isinstance(value, (int, float)):
       holds, words = rule
       if not (math.isfinite(value) and holds(value)):
         raise UserError(f'config.{path} is {value}; it must be {words}')
+  if config.seed + config.num_seeds > 2**32:
+    raise UserError(
+      f'config.seed {config.seed} and config.num_seeds {config.num_seeds} go '
+      f'beyond the largest seed, 4294967295; make one of them smaller'
+    )
 
 
 def _check_sections(config):

@@ -13,7 +13,15 @@ class UserError(Exception):
 
 
 class RunDivergedError(UserError):
-  """Training met a number that is not finite."""
+  """Training met a number that is not finite, with every seed.
+
+  Attributes:
+    steps: the first such step of each seed.
+  """
+
+  def __init__(self, message: str, steps: dict[int, int]):
+    super().__init__(message)
+    self.steps = steps
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

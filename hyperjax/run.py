@@ -163,18 +163,21 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     ) as session:
       # Only now, so that a command that fails leaves the run as it was.
       files.write_json(workdir / 'config.json', files.config_json(config))
-      files.write_json(workdir / 'environment.json', files.environment())
+      environment = files.environment()
+      files.write_json(workdir / 'environment.json', environment)
       files.write_json(workdir / 'data.json', source.meta)
       session.train(interruption)
       result = {
         'step': config.train.num_steps,
-        **_conclude(config, workdir, task, source, session.best_variables()),
+        **_conclude(
+          config, workdir, task, source, evaluator, session.best_variables()
+        ),
       }
       for seed, step in session.diverged().items():
         result[f'seed_{seed}/diverged_at'] = step
       files.write_json(
         workdir / 'environment.json',
-        files.environment() | {'seconds': round(session.seconds(), 1)},
+        environment | {'seconds': round(session.seconds(), 1)},
       )
       files.write_json(path, result)
   return result
@@ -195,14 +198,13 @@ def _build_optimizer(config):
   return optimizers.build(**options, **given)
 
 
-def _conclude(config, workdir, task, source, found):
+def _conclude(config, workdir, task, source, evaluator, found):
   """Measures the best step, draws and samples; most of the result.
 
   `found` has by seed the variables of its best step, and that step.
   """
-  several = config.num_seeds > 1
   splits = ['valid', 'test']
-  metrics = _measure_all(config, task, source, found, splits, several)
+  metrics = _measure_all(config, task, source, evaluator, found, splits)
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )
@@ -220,7 +222,7 @@ def _conclude(config, workdir, task, source, found):
     text = task.sample(variables, config.sample.to_dict(), source.meta)
     (workdir / 'sample.txt').write_text(text, encoding='utf-8')
   return {
-    **_steps(found, 'best_step', several),
+    **_steps(found, 'best_step', config.num_seeds > 1),
     'seed': config.seed,
     'num_seeds': config.num_seeds,
     'parameters': count(variables.params),
@@ -242,6 +244,8 @@ def summary(workdir: pathlib.Path) -> str:
   }
   width = max(map(len, rows))
   lines = [f'{name:<{width}}  {value:8.4f}' for name, value in rows.items()]
+  if result['num_seeds'] > 1:
+    lines += ['', _seeds_in_words(result)]
   lines += [
     '',
     f'best step {result["best_step"]:,} of {result["step"]:,}, '
@@ -255,17 +259,28 @@ def summary(workdir: pathlib.Path) -> str:
   return '\n'.join(lines)
 
 
+def _seeds_in_words(result):
+  """Which seeds the mean of a result is of, and what became of the others."""
+  text = f'mean of {len(result["seeds"])} of {result["num_seeds"]} seeds'
+  for seed in range(result['seed'], result['seed'] + result['num_seeds']):
+    if (step := result.get(f'seed_{seed}/diverged_at')) is not None:
+      text += f'; seed {seed} diverged at step {step:,}'
+  return text
+
+
 def _steps(found, name, several):
   """The step of each seed; of several, `name` itself is the latest."""
   steps = {seed: step for seed, (_, step) in found.items()}
+  if not several:
+    return {name: max(steps.values())}
   each = {f'seed_{seed}/{name}': step for seed, step in steps.items()}
-  return {name: max(steps.values()), **(each if several else {})}
+  return {name: max(steps.values()), 'seeds': list(steps), **each}
 
 
-def _measure_all(config, task, source, found, splits, several):
+def _measure_all(config, task, source, evaluator, found, splits):
   """Metrics of splits, as named numbers; of several seeds side by side."""
   variables = [variables for variables, _ in found.values()]
-  evaluator = Evaluator(task, source, stacked=several)
+  several = evaluator.stacked
   one = seed_axis.stack(variables) if several else variables[0]
   metrics = {}
   for split in splits:
@@ -282,7 +297,8 @@ def _measure_all(config, task, source, found, splits, several):
           f'config.eval.dynamic_learning_rate: with {rate} the model breaks on '
           f'the {split} split; give a lower one'
         )
-  return seed_axis.spread(metrics, list(found))
+  named = seed_axis.spread(metrics, list(found))
+  return {name: value for name, value in named.items() if math.isfinite(value)}
 
 
 def measure(
@@ -299,9 +315,13 @@ def measure(
   """
   metrics = evaluator(*variables, split, config.eval.num_streams)
   bound = config.eval.implausible_below
-  value = float(np.min(metrics[f'{split}/{objective}']))  # of all seeds
-  if not math.isfinite(value):
-    raise UserError(f'{split}/{objective} is {value}: the model is broken')
+  values = np.atleast_1d(metrics[f'{split}/{objective}'])
+  finite = values[np.isfinite(values)]
+  if not finite.size:
+    raise UserError(f'{split}/{objective} is {values[0]}: the model is broken')
+  if finite.size < values.size:
+    say(f'{split}/{objective} of a seed is not finite; it is left out')
+  value = float(finite.min())
   if split == 'test' and value < bound:
     raise UserError(
       f'test/{objective} {value:.4f} is refused: under {bound} '
@@ -331,7 +351,7 @@ def restore(
     lambda: seed_axis.init(seeds, lambda _: task.init(jax.random.key(0)))
   )
   checkpointer = Checkpointer(workdir, read_only=True)
-  found = {}
+  found, record = {}, {}
   for place, seed in enumerate(np.atleast_1d(seeds).tolist()):
     if config.eval.step:
       step = config.eval.step
@@ -340,7 +360,7 @@ def restore(
       best = checkpointer.restore_best(like, place)
     if best is None:
       continue
-    record = checkpointer.record(config.eval.step)
+    record = record or checkpointer.record(config.eval.step)
     if np.atleast_1d(record['broken'])[place] < 0:
       found[seed] = seed_axis.take(best[0], place, seeds), best[1]
   checkpointer.close()
@@ -363,7 +383,14 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     **_steps(found, 'step', several),
     'data': source.meta['name'],
     'evaluation': source.eval_protocol(config.eval.num_streams),
-    **_measure_all(config, task, source, found, [config.eval.split], several),
+    **_measure_all(
+      config,
+      task,
+      source,
+      Evaluator(task, source, stacked=several),
+      found,
+      [config.eval.split],
+    ),
   }
 
 

@@ -1,5 +1,6 @@
 """The plain files of a workdir: config, environment, data, result."""
 
+import functools
 import json
 import os
 import pathlib
@@ -19,13 +20,13 @@ from hyperjax.training import checkpoint
 
 # What may change between the sessions of one run, and what else when its model
 # is only read.
-MAY_DIFFER = ('sample.', 'eval.', 'train.log_every')
+# (The data's own checksum says whether it is the same.)
+MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir')
 UNREAD = (
   'seed',
   'num_seeds',
   'optimizer.',
   'train.',
-  'data.dir',
   'data.path',
   'data.batch_size',
   'data.sequence_length',
@@ -145,10 +146,24 @@ def environment() -> dict[str, Any]:
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},
     'devices': [str(device.device_kind) for device in jax.devices()],
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    'machine': f'{_processor()}, {os.cpu_count()} cores',
   }
 
 
+def _processor():
+  """The processor's name where Linux tells it, else its architecture."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    return next(
+      line.partition(':')[2].strip()
+      for line in lines
+      if line.startswith('model name')
+    )
+  except (OSError, StopIteration):
+    return platform.machine()
+
+
+@functools.cache  # of the code that was loaded, whatever is committed later
 def _git_revision():
   """The commit of the checkout that this code runs from, if it is one."""
   try:

@@ -20,6 +20,11 @@ def test_a_budget_below_the_least_model():
     largest_width(lambda width: width + 9, 9)
 
 
+def test_a_width_that_changes_nothing():
+  with pytest.raises(UserError, match='does not grow with its hidden_size'):
+    largest_width(lambda width: 5, 9)
+
+
 CELLS = (
   'rnn',
   'ln_rnn',

@@ -144,6 +144,10 @@ def test_a_diverged_seed_is_told_and_left_out(
   assert 'seed 4: a metric is not finite at step 30' in capsys.readouterr().err
   assert result['seed_4/diverged_at'] == 30
   assert 'seed_4/test/bits_per_char' not in result
+  assert result['seeds'] == [3, 5]
+  assert 'mean of 2 of 3 seeds; seed 4 diverged at step 30' in run.summary(
+    tmp_path
+  )
   for seed in (3, 5):
     name = f'seed_{seed}/test/bits_per_char'
     assert result[name] == pytest.approx(sound[name], rel=1e-4)

@@ -39,7 +39,7 @@ class Evaluator:
   def __init__(self, task: Task, source: Source, *, stacked: bool = False):
     self._source = source
     self._task = task
-    self._stacked = stacked
+    self.stacked = stacked
 
     def step(params, state, carry, batch):
       if 'fresh' in batch:
@@ -82,7 +82,7 @@ class Evaluator:
 
   def _first_carry(self, params, batch):
     carry = self._task.carry(jax.tree.leaves(batch)[0].shape[0])
-    if not self._stacked:
+    if not self.stacked:
       return carry
     num_seeds = jax.tree.leaves(params)[0].shape[0]
     return jax.tree.map(

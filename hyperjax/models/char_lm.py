@@ -122,8 +122,7 @@ def build(
   for name, size in (('hyper_size', hyper_size), ('z_size', z_size)):
     if name in known and size:
       options[name] = size
-  # An option that changes nothing may be foreign to the cell; any other value
-  # of it is refused below.
+  # An option that changes nothing may be foreign to the cell.
   for name, value, neutral in (
     ('hyper_cell', hyper_cell, ''),
     ('generation', generation, 'row_scaling'),
@@ -132,8 +131,14 @@ def build(
     ('zoneout_c', zoneout_c, 0.0),
     ('zoneout_h', zoneout_h, 0.0),
   ):
-    if value != neutral:
-      options[name] = value
+    if value == neutral:
+      continue
+    if name not in known:
+      raise UserError(
+        f"config.model.{name} is {value!r}, but cell '{cell}' has no such "
+        f'option; leave it at {neutral!r}'
+      )
+    options[name] = value
   if 'dtype' in known:
     options['dtype'] = dtype
   elif jnp.dtype(dtype) != jnp.float32:

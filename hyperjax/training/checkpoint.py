@@ -102,7 +102,7 @@ class Checkpointer:
     model, rest = _parts(jax.tree.map(jnp.copy, state))
     record = {
       'metrics_length': metrics_length,
-      'best': best,
+      'best': list(best),  # a copy: it is written in the background
       'broken': np.asarray(state.broken).tolist(),
       'seconds': seconds,
       'data': data,
@@ -207,12 +207,12 @@ class Checkpointer:
     return None
 
   def record(self, step: int = 0) -> dict[str, Any]:
-    """The record of a step, or the newest one: data, best, broken, seconds.
+    """The record of a step; 0 is the newest sound one.
 
-    Damaged ones are skipped for those before them.
+    Raises:
+      DamagedError: it is not sound.
     """
-    sound = self._records()
-    return sound[step if step in sound else max(sound)]
+    return self._record(step or max(self._records()))
 
   def _records(self):
     """{step: record} of the checkpoints whose record is sound."""

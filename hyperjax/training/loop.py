@@ -16,15 +16,15 @@ DISPATCH_SECONDS = 0.5  # about how long one may take, so that signals are heard
 
 
 class DivergedError(Exception):
-  """A metric stopped being a finite number.
+  """A metric stopped being a finite number, with every seed.
 
   Attributes:
-    step: the step that did it (of the last seed), counted from 0.
+    steps: the step that did it of each seed, counted from 0.
   """
 
-  def __init__(self, step: int):
-    super().__init__(f'not finite at step {step}')
-    self.step = step
+  def __init__(self, steps: list[int]):
+    super().__init__(f'not finite at step {max(steps)}')
+    self.steps = steps
 
 
 class SignalledError(Exception):
@@ -134,7 +134,7 @@ def _read(dispatched, on_metrics) -> None:
     return
   step, metrics, broken = jax.device_get(dispatched)
   if (broken >= 0).all():
-    raise DivergedError(int(broken.max()))
+    raise DivergedError(np.atleast_1d(broken).tolist())
   # In float64 from here on, where many are added up.
   on_metrics(
     step,

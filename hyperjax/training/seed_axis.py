@@ -2,7 +2,7 @@
 
 With `num_seeds` above 1, all that depends on the seed has a leading axis of
 seeds: parameters, optimizer state, carry, metrics. With 1 there is no such
-axis, and nothing here does anything.
+axis, and functions and metrics pass through here as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -51,7 +51,7 @@ class Session:
     workdir: pathlib.Path,
     task: Task,
     source: Source,
-    evaluator: Callable[..., dict[str, float]],
+    evaluator: Callable[..., dict[str, np.ndarray]],
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
   ):
@@ -139,7 +139,7 @@ class Session:
         interruption=interruption,
       )
     except loop.DivergedError as error:
-      raise self._diverged(error.step) from error
+      raise self._diverged(error.steps) from error
     finally:
       progress.close()
 
@@ -165,10 +165,18 @@ class Session:
     return self._seconds + time.monotonic()
 
   def diverged(self) -> dict[int, int]:
-    """Seeds with a metric that was not finite, and the first such step."""
+    """Seeds with a metric that was not finite, and the first such step.
+
+    A seed whose evaluations never were is one of them.
+    """
     broken = np.atleast_1d(self._state.broken).tolist()
-    steps = zip(self._seed_list, broken, strict=True)
-    return {seed: step for seed, step in steps if step >= 0}
+    return {
+      seed: step if step >= 0 else int(self._state.step)
+      for seed, step, best in zip(
+        self._seed_list, broken, self._best, strict=True
+      )
+      if step >= 0 or best is None
+    }
 
   def _add(self, step: int, metrics: Metrics, broken: np.ndarray) -> None:
     broken = np.atleast_1d(broken)
@@ -196,7 +204,7 @@ class Session:
     each = f' (seeds: {each})' if len(values) > 1 else ''
     say(f'step {step:,}: {name} {named[name]:.4f}{each}')
     if not any(map(math.isfinite, values)):
-      raise loop.DivergedError(step)
+      raise loop.DivergedError([step] * len(values))
     for place, value in enumerate(values):
       best = self._best[place]
       if math.isfinite(value) and (best is None or value < best['value']):
@@ -226,16 +234,16 @@ class Session:
     self._checkpointer.wait()
     say(f'stopped at step {step:,}; the same command goes on from there')
 
-  def _diverged(self, step: int) -> RunDivergedError:
+  def _diverged(self, broken: list[int]) -> RunDivergedError:
     self._checkpointer.wait()
     steps = self._checkpointer.steps()
     good = f'that of step {steps[-1]:,}' if steps else 'none'
-    of_all = ' of the last seed' if len(self._seed_list) > 1 else ''
+    whose = ' of the last seed' if len(broken) > 1 else ''
     return RunDivergedError(
-      f'{self._workdir}: a metric{of_all} is not finite at step {step:,}; the '
-      f'last '
-      f'good checkpoint is {good}; try a lower config.optimizer.learning_rate '
-      f'in another workdir'
+      f'{self._workdir}: a metric{whose} is not finite at step '
+      f'{max(broken):,}; the last good checkpoint is {good}; try a lower '
+      f'config.optimizer.learning_rate in another workdir',
+      dict(zip(self._seed_list, broken, strict=True)),
     )
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from experiments import render, table
 from experiments import run as experiments_run
+from hyperjax.errors import UserError
 
 ROWS = """
 from experiments.table import Row, Table
@@ -24,6 +25,8 @@ TABLE = Table(
   objective='bits_per_char', data={path!r},
   rows=[
     Row('plain', 'LSTM', 'configs/text.py:lstm', SMALL, num_seeds=2),
+    Row('broken', 'Broken', 'configs/text.py:lstm',
+        SMALL | {{'optimizer.learning_rate': 1e30}}, num_seeds=2),
     Row('searched', 'LSTM, searched', 'configs/text.py:lstm', SMALL,
         search=('optimizer.learning_rate', (1e-5, 3e-2, 1e30)), num_seeds=3),
   ],
@@ -104,6 +107,34 @@ def test_a_search_takes_the_best_value_on_validation_data(root, runs):
   assert 'LSTM, searched' in render.markdown('toy', root)
 
 
+def test_a_record_of_another_definition_is_refused(root, runs):
+  rows = root / 'toy' / 'rows.py'
+  text = rows.read_text()
+  rows.write_text(
+    text.replace("'model.hidden_size': 8", "'model.hidden_size': 9")
+  )
+  try:
+    with pytest.raises(
+      UserError, match=r'otherwise now: model.hidden_size \(was'
+    ):
+      fill(root, runs, 'plain')
+  finally:
+    rows.write_text(text)
+
+
+def test_a_run_that_diverges_is_recorded_as_that(root, runs):
+  fill(root, runs, 'broken')
+  first, second = of(root, 'broken')
+  assert first['metrics'] == {} and second['metrics'] == {}
+  assert first['diverged_at'] >= 0
+  text = render.markdown('toy', root)
+  assert 'diverged | ' in text
+  assert 'Seed 1 of broken diverged at step' in text
+  fill(root, runs, 'broken')  # nothing is left to do
+
+
 def test_groups_of_consecutive_seeds():
-  groups = list(experiments_run._groups([0, 1, 2, 5, 7, 8]))
-  assert groups == [(0, 3), (5, 1), (7, 2)]
+  groups = experiments_run._consecutive([0, 1, 2, 5, 7, 8])
+  assert list(groups) == [(0, 3), (5, 1), (7, 2)]
+  groups = experiments_run._consecutive([0, 1, 2], apart=0)
+  assert list(groups) == [(0, 1), (1, 2)]

@@ -85,6 +85,7 @@ def test_what_is_not_there_is_named():
 
 
 RECORD = dict.fromkeys(table.FIELDS, 0) | {
+  'config': {},
   'table': 'toy',
   'row': 'lstm',
   'budget': 1,

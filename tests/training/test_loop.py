@@ -98,7 +98,7 @@ def test_nothing_is_left_to_do():
 def test_a_broken_step_ends_the_run():
   with pytest.raises(loop.DivergedError) as error:
     play(num_steps=10, broken_at=5)
-  assert error.value.step == 5
+  assert error.value.steps == [5]
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
