@@ -165,7 +165,9 @@ def test_options_that_a_cell_does_not_know_are_refused(cell, option, value):
     shapes(cell, **{option: value})
 
   message = str(error.value)
-  assert message.startswith(f"config.model.{option}: cell '{cell}' has no such")
+  assert message.startswith(
+    f"config.model.{option} is {value!r}, but cell '{cell}' has no such option"
+  )
   assert '\n' not in message
 
 
