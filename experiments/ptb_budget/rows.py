@@ -51,6 +51,10 @@ TABLE = Table(
     'ran beside them.'
   ),
   rows=[
+    _row('rnn', 'Basic RNN'),
+    _row('ln_rnn', 'Layer-norm RNN'),
+    _row('hyper_rnn', 'HyperRNN'),
+    _row('ln_hyper_rnn', 'LN HyperRNN'),
     _row('lstm', 'LSTM'),
     _row('ln_lstm', 'Layer-norm LSTM'),
     _row('hyper_lstm', 'HyperLSTM'),
