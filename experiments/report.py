@@ -19,9 +19,9 @@ def main(argv: Sequence[str]) -> None:
   """Prints one table, or all."""
   del argv  # flags alone
   for name in [_TABLE.value] if _TABLE.value else table.names():
-    print(render.markdown(name))
     if _WRITE.value:
       render.write(name)
+    print(render.markdown(name))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """What all commands share: flags, log lines, and errors in one line."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -36,5 +37,7 @@ def launch(
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  except BrokenPipeError:  # `... | head` has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except SignalledError as error:
     sys.exit(128 + error.signum)
