@@ -25,6 +25,7 @@ MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir')
 UNREAD = (
   'seed',
   'num_seeds',
+  'dtype',
   'optimizer.',
   'train.',
   'data.path',
