@@ -21,13 +21,13 @@ COMMON = {
 }
 
 
-def _row(cell, label):
+def _row(cell, label, rates=(6e-3, 12e-3, 24e-3, 48e-3)):
   return Row(
     name=cell,
     label=label,
     config='configs/ptb.py:lstm_1000',
     overrides={**COMMON, 'model.cell': cell},
-    search=('optimizer.learning_rate', (6e-3, 12e-3, 24e-3, 48e-3)),
+    search=('optimizer.learning_rate', rates),
     num_seeds=3,
   )
 
@@ -51,10 +51,8 @@ TABLE = Table(
     'ran beside them.'
   ),
   rows=[
-    _row('rnn', 'Basic RNN'),
-    _row('ln_rnn', 'Layer-norm RNN'),
-    _row('hyper_rnn', 'HyperRNN'),
-    _row('ln_hyper_rnn', 'LN HyperRNN'),
+    _row('rnn', 'Basic RNN', (1.5e-3, 3e-3, 6e-3, 12e-3)),
+    _row('hyper_rnn', 'HyperRNN', (1.5e-3, 3e-3, 6e-3, 12e-3)),
     _row('lstm', 'LSTM'),
     _row('ln_lstm', 'Layer-norm LSTM'),
     _row('hyper_lstm', 'HyperLSTM'),
