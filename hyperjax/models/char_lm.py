@@ -136,7 +136,7 @@ def build(
     if name not in known:
       raise UserError(
         f"config.model.{name} is {value!r}, but cell '{cell}' has no such "
-        f'option; leave it at {neutral!r}'
+        f'option; set it to {neutral!r}'
       )
     options[name] = value
   if 'dtype' in known:

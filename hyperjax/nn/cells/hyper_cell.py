@@ -69,7 +69,7 @@ class HyperCell(nnx.Module):
       raise UserError(
         f'config.model.hyper_recurrent_keep_prob is '
         f"{hyper_recurrent_keep_prob}, but the hyper cell '{hyper_cell}' has "
-        f'no recurrent dropout; leave it at 1'
+        f'no recurrent dropout; set it to 1'
       )
     self.main = main
     self.hyper = HYPER_CELLS[hyper_cell](
