@@ -52,7 +52,7 @@ TABLE = Table(
   ),
   rows=[
     _row('rnn', 'Basic RNN', (1.5e-3, 3e-3, 6e-3, 12e-3)),
-    _row('hyper_rnn', 'HyperRNN', (1.5e-3, 3e-3, 6e-3, 12e-3)),
+    _row('hyper_rnn', 'HyperRNN', (0.75e-3, 1.5e-3, 3e-3, 6e-3)),
     _row('lstm', 'LSTM'),
     _row('ln_lstm', 'Layer-norm LSTM'),
     _row('hyper_lstm', 'HyperLSTM'),
