@@ -156,8 +156,6 @@ def test_every_cell_takes_options_that_change_nothing(cell):
     ('ln_lstm', 'generation', 'full'),
     ('rnn', 'generation', 'full'),
     ('rnn', 'hyper_recurrent_keep_prob', 0.9),
-    ('lstm', 'zoneout', 0.1),
-    ('hyper_lstm', 'layer_nrom', True),
   ],
 )
 def test_options_that_a_cell_does_not_know_are_refused(cell, option, value):
@@ -169,6 +167,25 @@ def test_options_that_a_cell_does_not_know_are_refused(cell, option, value):
     f"config.model.{option} is {value!r}, but cell '{cell}' has no such option"
   )
   assert '\n' not in message
+
+
+@pytest.mark.parametrize(
+  ('cell', 'option', 'hint'),
+  [
+    ('lstm', 'zoneout', 'zoneout_h'),
+    ('hyper_lstm', 'layer_nrom', 'layer_norm'),
+  ],
+)
+def test_an_option_that_no_cell_knows_is_named_with_the_nearest(
+  cell, option, hint
+):
+  with pytest.raises(UserError) as error:
+    shapes(cell, **{option: 1})
+
+  assert str(error.value) == (
+    f"config.model.{option}: cell '{cell}' has no such option; did you mean "
+    f"'{hint}'?"
+  )
 
 
 @pytest.mark.parametrize('cell', ['hyper_rnn', 'ln_hyper_lstm'])
