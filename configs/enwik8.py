@@ -4,7 +4,7 @@
 
 The data is downloaded, or read from --config.data.dir=FOLDER with `enwik8` or
 `enwik8.zip`; --config.data.path=FILE takes a sample of such text instead.
-`:ROW,smoke` shrinks a row to about a minute on a CPU.
+`:ROW,smoke` shrinks a row to a short run that shows all parts working.
 
 The paper does not say how many steps it took: about 10 epochs at its constant
 rate stand here, a guess until a row has been trained whole. None has been yet.

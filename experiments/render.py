@@ -1,7 +1,4 @@
-"""Tables as Markdown: our numbers beside the paper's.
-
-python -m experiments.report [--table=ptb]
-"""
+"""Tables as Markdown: our numbers beside the paper's."""
 
 import pathlib
 import statistics
@@ -51,9 +48,11 @@ def markdown(name: str, root: pathlib.Path = table.FOLDER) -> str:
   return '\n\n'.join(parts) + '\n'
 
 
-def write(name: str, root: pathlib.Path = table.FOLDER) -> None:
-  """Writes the `table.md` of a table."""
-  (root / name / 'table.md').write_text(markdown(name, root), encoding='utf-8')
+def write(name: str, root: pathlib.Path = table.FOLDER) -> str:
+  """Writes the `table.md` of a table; returns its text."""
+  text = markdown(name, root)
+  (root / name / 'table.md').write_text(text, encoding='utf-8')
+  return text
 
 
 class _Notes:
@@ -69,14 +68,15 @@ class _Notes:
     return f'[{self._texts.index(text) + 1}]'
 
   def lines(self) -> list[str]:
+    """The footnotes, each behind its mark."""
     return [f'[{k}] {text}' for k, text in enumerate(self._texts, 1)]
 
 
 def _alike(records) -> dict[tuple, list[dict[str, Any]]]:
   """Records that may be averaged: of one row, protocol and data."""
+  names = 'row', 'protocol', 'data', 'steps', 'parameters'
   groups = {}
   for record in records:
-    names = 'row', 'protocol', 'data', 'steps', 'parameters'
     key = tuple(record[name] for name in names)
     groups.setdefault(key, []).append(record)
   return groups

@@ -11,7 +11,6 @@ from experiments import render, table
 from hyperjax import command_line
 
 _TABLE = flags.DEFINE_string('table', None, 'A table; none means all.')
-
 _WRITE = flags.DEFINE_bool('write', False, 'Writes the table.md of each, too.')
 
 
@@ -19,9 +18,7 @@ def main(argv: Sequence[str]) -> None:
   """Prints one table, or all."""
   del argv  # flags alone
   for name in [_TABLE.value] if _TABLE.value else table.names():
-    if _WRITE.value:
-      render.write(name)
-    print(render.markdown(name))
+    print(render.write(name) if _WRITE.value else render.markdown(name))
 
 
 if __name__ == '__main__':

@@ -163,10 +163,14 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
   except RunDivergedError as error:
     say(f'{error}')
     data = files.read_json(workdir / 'data.json', 'name')
-    result = {'data': data['name'], 'evaluation': None} | {
-      f'seed_{seed}/diverged_at': step for seed, step in error.steps.items()
+    result = {
+      'data': data['name'],
+      'evaluation': None,
+      'parameters': run.parameters(config),
+      **{f'seed_{s}/diverged_at': step for s, step in error.steps.items()},
     }
   environment = files.read_json(workdir / 'environment.json', 'git')
+  stored = files.read_json(workdir / 'config.json')
   canonical = result['data'] == definition.data
   for seed in range(config.seed, config.seed + config.num_seeds):
     prefix = f'seed_{seed}/'
@@ -184,12 +188,12 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
       },
       'best_step': own.get('best_step'),
       'diverged_at': own.get('diverged_at'),
-      'parameters': run.parameters(config),
+      'parameters': result['parameters'],
       'steps': config.train.num_steps,
       'data': 'canonical' if canonical else result['data'],
       'evaluation': result['evaluation'],
       'command': shlex.join(['python', '-m', 'experiments.run', *sys.argv[1:]]),
-      'config': files.read_json(workdir / 'config.json'),
+      'config': stored,
       'git': environment['git'],
       'versions': environment['versions'],
       'hardware': f'{environment["devices"][0]}, {environment["machine"]}',
@@ -209,6 +213,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--seeds is {_SEEDS.value}; it must be at least 0')
   definition = table.load(_TABLE.value)
   rows = [definition.row(name) for name in _ROW.value] or definition.rows
+  text = ''
   for row in rows:
     try:
       fill(
@@ -220,8 +225,8 @@ def main(argv: Sequence[str]) -> None:
         data_dir=_DATA_DIR.value,
       )
     finally:
-      render.write(_TABLE.value)
-  print(render.markdown(_TABLE.value))
+      text = render.write(_TABLE.value)
+  print(text)
 
 
 if __name__ == '__main__':

@@ -235,7 +235,12 @@ def _conclude(config, workdir, task, source, evaluator, found):
 def summary(workdir: pathlib.Path) -> str:
   """What a finished run has to show, for a person to read."""
   result = files.read_json(
-    workdir / 'result.json', 'step', 'best_step', 'parameters', 'evaluation'
+    workdir / 'result.json',
+    'step',
+    'best_step',
+    'num_seeds',
+    'parameters',
+    'evaluation',
   )
   rows = {
     name: value
@@ -333,11 +338,15 @@ def measure(
 
 def restore(
   config: ConfigDict, workdir: pathlib.Path
-) -> tuple[Task, dict[int, tuple[Variables, int]], dict[str, Any]]:
-  """The task, its variables by seed, each with its step, and the data's meta.
+) -> tuple[Task, dict[int, tuple[Variables, int]], dict[str, Any], int]:
+  """What a run has learnt.
 
   The step is `config.eval.step`; 0 means the seed's best one on validation.
   Seeds that diverged are left out.
+
+  Returns:
+    The task; its variables by seed, each with its step; the data's meta; and
+    how many seeds the run was given, diverged ones too.
 
   Raises:
     UserError: there is no such run or step, or it is damaged.
@@ -351,16 +360,15 @@ def restore(
     lambda: seed_axis.init(seeds, lambda _: task.init(jax.random.key(0)))
   )
   checkpointer = Checkpointer(workdir, read_only=True)
+  step = config.eval.step
+  # One checkpoint holds all seeds, but their best steps may differ.
+  chosen = (checkpointer.restore_model(step, like), step) if step else None
   found, record = {}, {}
   for place, seed in enumerate(np.atleast_1d(seeds).tolist()):
-    if config.eval.step:
-      step = config.eval.step
-      best = checkpointer.restore_model(step, like), step
-    else:
-      best = checkpointer.restore_best(like, place)
+    best = chosen or checkpointer.restore_best(like, place)
     if best is None:
       continue
-    record = record or checkpointer.record(config.eval.step)
+    record = record or checkpointer.record(step)
     if np.atleast_1d(record['broken'])[place] < 0:
       found[seed] = seed_axis.take(best[0], place, seeds), best[1]
   checkpointer.close()
@@ -369,13 +377,13 @@ def restore(
       f'{workdir} has no evaluated checkpoint yet; train it further, or '
       f'choose a checkpoint by --config.eval.step'
     )
-  return task, found, record['data']
+  return task, found, record['data'], stored.num_seeds
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Measures the best step, or `config.eval.step`, on `config.eval.split`."""
-  task, found, meta = restore(config, workdir)
-  several = files.read_config(workdir).num_seeds > 1
+  task, found, meta, num_seeds = restore(config, workdir)
+  several = num_seeds > 1
   source = build_source(config)
   if source.meta != meta:
     raise UserError(f'{workdir}: the data is not what this run trained on')
@@ -399,7 +407,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> str:
 
   Of several seeds, the first one's.
   """
-  task, found, meta = restore(config, workdir)
+  task, found, meta, _ = restore(config, workdir)
   if not hasattr(task, 'sample'):
     raise UserError(f'config.task.name: {config.task.name} can not sample')
   variables, _ = next(iter(found.values()))
@@ -423,7 +431,7 @@ def load(
   workdir = pathlib.Path(workdir)
   config = files.read_config(workdir)
   config.eval.step = 0
-  task, found, meta = restore(config, workdir)
+  task, found, meta, _ = restore(config, workdir)
   seed = next(iter(found)) if seed is None else seed
   if seed not in found:
     raise UserError(

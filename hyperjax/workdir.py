@@ -18,10 +18,10 @@ from hyperjax.config import flatten
 from hyperjax.errors import UserError
 from hyperjax.training import checkpoint
 
-# What may change between the sessions of one run, and what else when its model
-# is only read.
-# (The data's own checksum says whether it is the same.)
+# What may change between the sessions of one run. `data.dir` may, since the
+# data's own checksum tells whether another folder holds the same.
 MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir')
+# What may differ besides where a run's model is only read.
 UNREAD = (
   'seed',
   'num_seeds',

@@ -5,35 +5,15 @@ import pytest
 from experiments import render, table
 from hyperjax import run
 from hyperjax.errors import UserError
-
-COUNTS = {
-  'ptb': {
-    'lstm_1000': 4_254_050,
-    'lstm_1250': 6_567_550,
-    'lstm_2x1000': 12_258_050,
-    'ln_lstm': 4_260_050,
-    'hyper_lstm': 4_911_874,
-    'ln_hyper_lstm': 4_922_642,
-    'ln_hyper_lstm_large': 5_085_170,
-    'ln_hyper_lstm_2layer': 14_406_690,
-  },
-  'enwik8': {
-    'lstm_1800': 14_812_405,
-    'lstm_2000': 18_058_205,
-    'ln_lstm_1800': 14_823_205,
-    'hyper_lstm_1800': 18_708_213,
-    'ln_hyper_lstm_1800': 18_727_749,
-    'ln_hyper_lstm_2048': 26_539_725,
-  },
-}
+from tests.counts import TABLES
 
 
-@pytest.mark.parametrize('name', COUNTS)
+@pytest.mark.parametrize('name', TABLES)
 def test_the_papers_tables_have_their_rows_and_counts(name):
   rows = table.load(name).rows
-  assert {row.name for row in rows} == set(COUNTS[name])
+  assert {row.name for row in rows} == set(TABLES[name])
   for row in rows:
-    assert run.parameters(table.config_of(row)) == COUNTS[name][row.name]
+    assert run.parameters(table.config_of(row)) == TABLES[name][row.name]
     assert row.paper
     assert row.paper_parameters
 
@@ -43,6 +23,7 @@ def test_every_row_has_a_config_that_holds():
     for row in table.load(name).rows:
       config = table.config_of(row, budget=0.1)
       assert config.train.num_steps >= 1
+      run.build_task(config)  # validates it, and knows every name and option
 
 
 def test_the_committed_tables_are_those_of_the_records():
