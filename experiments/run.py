@@ -29,6 +29,10 @@ _DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.dir of the runs.')
 _RUNS = flags.DEFINE_string('runs', 'runs/experiments', 'Where workdirs go.')
 
 
+class _SearchDivergedError(UserError):
+  """Every value of a search diverged: of this row, not of the others."""
+
+
 def fill(
   name: str,
   row: table.Row,
@@ -56,7 +60,8 @@ def fill(
     root: the folder of all tables.
 
   Raises:
-    UserError: a record is of another definition of the row.
+    UserError: a record is of another definition of the row, or every value
+      of the search diverges.
   """
   definition = table.load(name, root)
   config = run.resolve(table.config_of(row, budget, data_dir))
@@ -137,7 +142,9 @@ def _best(search, values):
   found = {v: search['valid'].get(f'{v:g}') for v in values}
   found = {v: x for v, x in found.items() if x is not None}
   if not found:
-    raise UserError(f'config.{search["field"]}: every value of it diverges')
+    raise _SearchDivergedError(
+      f'config.{search["field"]}: every value of it diverges'
+    )
   return min(found, key=found.get)
 
 
@@ -203,7 +210,10 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Fills the rows of a table, and writes its `table.md`."""
+  """Fills the rows of a table, and writes its `table.md`.
+
+  A row whose search finds nothing ends the command only after the others.
+  """
   del argv  # flags alone
   if not _TABLE.value:
     raise UserError(f'--table is missing: give {" or ".join(table.names())}')
@@ -213,7 +223,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(f'--seeds is {_SEEDS.value}; it must be at least 0')
   definition = table.load(_TABLE.value)
   rows = [definition.row(name) for name in _ROW.value] or definition.rows
-  text = ''
+  text, failed = '', []
   for row in rows:
     try:
       fill(
@@ -224,9 +234,13 @@ def main(argv: Sequence[str]) -> None:
         budget=_BUDGET.value,
         data_dir=_DATA_DIR.value,
       )
+    except _SearchDivergedError as error:
+      failed.append(f'{row.name}: {error}')
     finally:
       text = render.write(_TABLE.value)
   print(text)
+  if failed:
+    raise UserError('; '.join(failed))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,8 @@
 """Rows that are really run, small ones."""
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from experiments import render, table
 from experiments import run as experiments_run
@@ -131,6 +133,27 @@ def test_a_run_that_diverges_is_recorded_as_that(root, runs):
   assert 'diverged | ' in text
   assert 'Seed 1 of broken diverged at step' in text
   fill(root, runs, 'broken')  # nothing is left to do
+
+
+@flagsaver.flagsaver
+def test_a_search_that_finds_nothing_leaves_the_other_rows(monkeypatch, capsys):
+  tried = []
+
+  def fill(name, row, runs, **options):
+    tried.append(row.name)
+    if row.name == 'lstm':
+      experiments_run._best({'field': 'x', 'valid': {'1': None}}, [1.0])
+
+  monkeypatch.setattr(experiments_run, 'fill', fill)
+  monkeypatch.setattr(render, 'write', lambda name: f'all of {name}')
+  flags.FLAGS(['run', '--table=ptb_budget', '--row=rnn,lstm,ln_lstm'])
+  try:
+    with pytest.raises(UserError, match=r'^lstm: config\.x: every value'):
+      experiments_run.main([])
+  finally:
+    flags.FLAGS.unparse_flags()
+  assert tried == ['rnn', 'lstm', 'ln_lstm']
+  assert capsys.readouterr().out == 'all of ptb_budget\n'
 
 
 def test_groups_of_consecutive_seeds():
