@@ -156,7 +156,14 @@ def records(name: str, root: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
 
 
 # What may differ between two runs of one row.
-FREE = ('seed', 'num_seeds', 'sample.', 'data.dir', 'train.log_every')
+FREE = (
+  'seed',
+  'num_seeds',
+  'sample.',
+  'data.dir',
+  'train.log_every',
+  'unroll.',
+)
 
 
 def differences(

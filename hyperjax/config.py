@@ -79,6 +79,12 @@ def language_model_config() -> ConfigDict:
       'output_keep_prob': 1.0,
     }
   )
+  config.unroll = ConfigDict(
+    {
+      'remat': 'elementwise',  # computed anew going back: nothing, step
+      'defer': True,  # weight gradients outside the backward loop
+    }
+  )
   config.sample.update(
     {
       'prompt': '\n',

@@ -32,7 +32,10 @@ def build_task(config: ConfigDict) -> Task:
   """The task of a config, with its model; no data, nothing allocated."""
   validate(config)
   make_model = functools.partial(
-    _build_model, config.model.to_dict(), config.dtype
+    _build_model,
+    config.model.to_dict(),
+    config.dtype,
+    config.get('unroll', ConfigDict()).to_dict(),
   )
   options = config.task.to_dict()
   return by_name.call(
@@ -45,7 +48,7 @@ def build_task(config: ConfigDict) -> Task:
   )
 
 
-def _build_model(options, dtype, **given):
+def _build_model(options, dtype, unroll, **given):
   options = dict(options)
   name = options.pop('name')
   options.pop('parameter_budget', None)  # `resolve` has read it
@@ -57,6 +60,8 @@ def _build_model(options, dtype, **given):
       f"config.dtype is {dtype}, but model '{name}' has no option dtype; take "
       f'float32'
     )
+  if 'unroll' in known:
+    given['unroll'] = unroll
   return by_name.call('models', name, options, field='config.model', **given)
 
 

@@ -19,8 +19,9 @@ from hyperjax.errors import UserError
 from hyperjax.training import checkpoint
 
 # What may change between the sessions of one run. `data.dir` may, since the
-# data's own checksum tells whether another folder holds the same.
-MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir')
+# data's own checksum tells whether another folder holds the same; `unroll` is
+# about speed and memory.
+MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir', 'unroll.')
 # What may differ besides where a run's model is only read.
 UNREAD = (
   'seed',

@@ -1,5 +1,6 @@
 """A recurrent language model over symbols (paper, Sec. 4.3-4.4 and A.3.3)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,10 +10,11 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from hyperjax import by_name
-from hyperjax.errors import UserError
+from hyperjax.errors import UserError, did_you_mean
 from hyperjax.nn.initializers import orthogonal
 from hyperjax.nn.linear import Linear
 from hyperjax.nn.stack import Stack
+from hyperjax.nn.unroll import REMAT
 from hyperjax.ops.dropout import dropout
 from hyperjax.ops.onehot import one_hot, one_hot_dropout
 from hyperjax.types import Carry, Cell
@@ -27,6 +29,7 @@ class CharLM(nnx.Module):
     vocab_size: number of symbols, V.
     input_keep_prob: keep probability of input dropout.
     output_keep_prob: of dropout on each layer's output.
+    unroll: options of `nn.unroll`.
     dtype: precision of the output layer's product, see `ops.product`.
     key: PRNG key of the output layer's weights.
   """
@@ -39,9 +42,11 @@ class CharLM(nnx.Module):
     *,
     input_keep_prob: float = 1.0,
     output_keep_prob: float = 1.0,
+    unroll: Mapping[str, Any] | None = None,
     dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
+    self.unroll = dict(unroll or {})
     self.input_keep_prob = input_keep_prob
     self.output_keep_prob = output_keep_prob
     self.stack = Stack(cells, output_keep_prob)
@@ -64,13 +69,13 @@ class CharLM(nnx.Module):
       carry: from `initial_carry`, or of the window before.
       symbols: integers below V.
       key: PRNG key of all dropout; None means no dropout.
-      **options: of `unroll`.
+      **options: of `nn.unroll`, before those that the model has.
     """
     input_key, stack_key, output_key = (
       (None,) * 3 if key is None else jax.random.split(key, 3)
     )
     xs = one_hot_dropout(one_hot(symbols.T), input_key, self.input_keep_prob)
-    carry, hs = self.stack(carry, xs, stack_key, **options)
+    carry, hs = self.stack(carry, xs, stack_key, **{**self.unroll, **options})
     logits = self.head(dropout(hs, output_key, self.output_keep_prob))
     return carry, logits.swapaxes(0, 1)
 
@@ -91,6 +96,7 @@ def build(
   zoneout_h: float = 0.0,
   input_keep_prob: float = 1.0,
   output_keep_prob: float = 1.0,
+  unroll: Mapping[str, Any] | None = None,
   dtype: DTypeLike = jnp.float32,
   key: Array,
   **cell_options: Any,
@@ -112,10 +118,12 @@ def build(
     zoneout_h: of the cells' output.
     input_keep_prob: of input dropout.
     output_keep_prob: of dropout on each layer's output.
+    unroll: options of `nn.unroll`; from `config.unroll`.
     dtype: precision of all products; from `config.dtype`.
     key: PRNG key of the initial weights.
     **cell_options: any other options that the cell takes.
   """
+  _check_unroll(unroll or {})
   build_cell = by_name.find('nn.cells', cell, 'config.model.cell')
   known = by_name.options_of(build_cell)
   options = dict(cell_options)
@@ -165,6 +173,20 @@ def build(
     vocab_size,
     input_keep_prob=input_keep_prob,
     output_keep_prob=output_keep_prob,
+    unroll=unroll,
     dtype=dtype,
     key=head_key,
   )
+
+
+def _check_unroll(options):
+  for name, value in options.items():
+    if name == 'remat':
+      if value not in REMAT:
+        raise UserError(
+          f"config.unroll.remat: no '{value}'{did_you_mean(value, REMAT)}"
+        )
+    elif name != 'defer':
+      raise UserError(
+        f'no field config.unroll.{name}{did_you_mean(name, ("remat", "defer"))}'
+      )

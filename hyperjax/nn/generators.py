@@ -35,14 +35,19 @@ class GateVectors(nnx.Module):
     self.bias = None if bias is None else nnx.Param(bias)
     self.dtype = dtype
 
-  def __call__(self, h_hyper: Array) -> Array:
-    """[B, S] -> [B, G, H]."""
-    kernel = self.kernel[...]
-    z = self.embedding(h_hyper)
+  def __call__(self, h_hyper: Array) -> list[Array]:
+    """[B, S] -> d of each gate, G times [B, H]."""
+    kernels = jnp.unstack(self.kernel[...])
+    zs = jnp.split(self.embedding(h_hyper), len(kernels), axis=-1)
     # A product a gate: XLA on CPU is slow at the batched einsum of them.
-    gates = zip(jnp.split(z, len(kernel), axis=-1), kernel, strict=True)
-    d = jnp.stack([matmul(z_y, w_y, self.dtype) for z_y, w_y in gates], axis=-2)
-    return d if self.bias is None else d + self.bias[...]
+    ds = [
+      matmul(z, kernel, self.dtype)
+      for z, kernel in zip(zs, kernels, strict=True)
+    ]
+    if self.bias is None:
+      return ds
+    biases = jnp.unstack(self.bias[...])
+    return [d + bias for d, bias in zip(ds, biases, strict=True)]
 
 
 class RowScaling(nnx.Module):
@@ -55,10 +60,11 @@ class RowScaling(nnx.Module):
   def __init__(self, vectors: GateVectors):
     self.vectors = vectors
 
-  def __call__(self, h_hyper: Array, product: Array) -> Array:
-    """[B, S] and W v [B, G H] -> W(z) v [B, G, H]."""
-    d = self.vectors(h_hyper)
-    return d * product.reshape(d.shape)
+  def __call__(self, h_hyper: Array, product: Array) -> list[Array]:
+    """[B, S] and W v [B, G H] -> W(z) v of each gate, G times [B, H]."""
+    ds = self.vectors(h_hyper)
+    products = jnp.split(product, len(ds), axis=-1)
+    return [d * y for d, y in zip(ds, products, strict=True)]
 
 
 class WeightSum(nnx.Module):
@@ -76,8 +82,8 @@ class WeightSum(nnx.Module):
     self.embedding = embedding
     self.num_gates = num_gates
 
-  def __call__(self, h_hyper: Array, product: Array) -> Array:
-    """[B, S] and all W_k v [B, N_z G H] -> W(z) v [B, G, H]."""
+  def __call__(self, h_hyper: Array, product: Array) -> list[Array]:
+    """[B, S] and all W_k v [B, N_z G H] -> W(z) v, G times [B, H]."""
     z = self.embedding(h_hyper).reshape(len(h_hyper), self.num_gates, -1)
     parts = product.reshape(len(h_hyper), z.shape[-1], self.num_gates, -1)
-    return jnp.einsum('bgz,bzgh->bgh', z, parts)
+    return list(jnp.unstack(jnp.einsum('bgz,bzgh->bgh', z, parts), axis=-2))

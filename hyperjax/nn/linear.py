@@ -1,12 +1,17 @@
 """Affine maps, the products that multiply the past, and layer norm."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from hyperjax.ops import deferred, norm, onehot
 from hyperjax.ops.product import matmul, round_to
+
+PRODUCT = 'recurrent_product'
 
 
 class Linear(nnx.Module):
@@ -40,7 +45,8 @@ class Product(nnx.Module):
 
   `unroll` finds products by type and takes their weight gradients out of the
   loop: it gives each a tap, reads back what the product saw, and the step
-  still reads like its equation. Each is called once a step.
+  still reads like its equation. Each is called once a step. Results have the
+  name `PRODUCT`, by which policies of `jax.checkpoint` know them.
 
   Args:
     kernel: [N, M] initial kernel.
@@ -56,35 +62,65 @@ class Product(nnx.Module):
   def __call__(self, x: Array) -> Array:
     """[B, N] -> [B, M]."""
     if self.tap is None:
-      return matmul(x, self.kernel[...], self.dtype)
+      y = matmul(x, self.kernel[...], self.dtype)
+      return checkpoint_name(y, PRODUCT)
     if self.seen is not None:
       raise ValueError('a Product is called once a step; this one was twice')
     self.seen = round_to(x, self.dtype)
     kernel = lax.stop_gradient(self.kernel[...])
-    return deferred.watch(matmul(x, kernel, self.dtype), self.tap)
+    y = checkpoint_name(matmul(x, kernel, self.dtype), PRODUCT)
+    return deferred.watch(y, self.tap)
 
 
 class Bias(nnx.Module):
-  """Adds a bias that starts at zero."""
+  """Adds a bias of its own, starting at zero, to each gate.
 
-  def __init__(self, *shape: int):
-    self.bias = nnx.Param(jnp.zeros(shape))
+  Args:
+    num_gates: G.
+    size: H.
+  """
 
-  def __call__(self, x: Array) -> Array:
-    """Adds the bias to the last axes."""
-    return x + self.bias[...]
+  def __init__(self, num_gates: int, size: int):
+    self.bias = nnx.Param(jnp.zeros((num_gates, size)))
+
+  def __call__(self, gates: Sequence[Array]) -> list[Array]:
+    """G times [B, H] -> the same."""
+    biases = jnp.unstack(self.bias[...])
+    return [y + bias for y, bias in zip(gates, biases, strict=True)]
 
 
 class LayerNorm(nnx.Module):
-  """Layer norm over the last axis; leading axes have gains of their own.
+  """Layer norm over the last axis, with a gain and bias. Epsilon is 1e-3.
 
-  `LayerNorm(4, H)` is four layer norms, one a gate. Epsilon is 1e-3.
+  Args:
+    size: H.
   """
 
-  def __init__(self, *shape: int):
-    self.scale = nnx.Param(jnp.ones(shape))
-    self.bias = nnx.Param(jnp.zeros(shape))
+  def __init__(self, size: int):
+    self.scale = nnx.Param(jnp.ones(size))
+    self.bias = nnx.Param(jnp.zeros(size))
 
   def __call__(self, x: Array) -> Array:
-    """Normalizes the last axis."""
+    """[..., H] -> the same."""
     return norm.layer_norm(x, self.scale[...], self.bias[...])
+
+
+class GateNorm(nnx.Module):
+  """A layer norm of its own for each gate.
+
+  Args:
+    num_gates: G.
+    size: H.
+  """
+
+  def __init__(self, num_gates: int, size: int):
+    self.scale = nnx.Param(jnp.ones((num_gates, size)))
+    self.bias = nnx.Param(jnp.zeros((num_gates, size)))
+
+  def __call__(self, gates: Sequence[Array]) -> list[Array]:
+    """G times [B, H] -> the same."""
+    scales, biases = jnp.unstack(self.scale[...]), jnp.unstack(self.bias[...])
+    return [
+      norm.layer_norm(y, scale, bias)
+      for y, scale, bias in zip(gates, scales, biases, strict=True)
+    ]

@@ -1,5 +1,6 @@
 """The one scan over time."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,9 +8,22 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from hyperjax.nn.linear import Product
+from hyperjax.nn.linear import PRODUCT, Product
 from hyperjax.ops import deferred
+from hyperjax.ops.dropout import MASK
+from hyperjax.ops.norm import STATISTIC
+from hyperjax.ops.onehot import OneHot
 from hyperjax.types import Carry, Cell, PyTree
+
+# Rows of batch and time whose weight gradients are formed by one matmul: enough
+# for a fast one, few enough that what waits for it stays small.
+CHUNK_ROWS = 4096
+# What the backward pass finds kept; None is everything.
+REMAT = {
+  'nothing': None,
+  'elementwise': (PRODUCT, STATISTIC, MASK),
+  'step': (),
+}
 
 
 def unroll(
@@ -19,7 +33,7 @@ def unroll(
   key: Array | None = None,
   *,
   mask: Array | None = None,
-  remat: bool = False,
+  remat: str = 'elementwise',
   defer: bool = True,
 ) -> tuple[Carry, Array]:
   """Runs a cell over a sequence.
@@ -32,24 +46,51 @@ def unroll(
     mask: [T, B] bool, or None for all true. Where it is false the carry stands
       still and the output is zero, so padding changes nothing, as long as
       it is finite.
-    remat: recompute each step in the backward pass instead of keeping its
-      intermediates: less memory, more time.
-    defer: form the weight gradient of each `Product` as one matmul over time
-      and batch, outside the backward loop. Reverse mode only; False is the
-      plain scan.
+    remat: what the backward pass computes anew instead of keeping it:
+      'nothing'; 'elementwise', which is all but the results of `Product`
+      modules, the statistics of layer norms and the masks of dropout; or the
+      whole 'step', for the least memory.
+    defer: form the weight gradient of each `Product` as one matmul over all
+      time steps, or over as many as make `CHUNK_ROWS` rows, outside the
+      backward loop. Reverse mode only; False is the plain scan.
 
   Returns:
     The carry after the sequence and the outputs [T, B, H].
   """
-  inputs = cell.project(xs)
-  length = jax.tree.leaves(inputs)[0].shape[0]
+  if remat not in REMAT:
+    raise ValueError(f'remat is {remat!r}; it must be one of {[*REMAT]}')
+  length = jax.tree.leaves(xs)[0].shape[0]
   keys = None if key is None else jax.random.split(key, length)
   graph, params = nnx.split(cell)
   scan = functools.partial(_scan, graph, remat)
   if not defer:
-    carry, (hs, _) = scan(params, carry, (inputs, keys, mask), None)
+    carry, (hs, _) = scan(params, carry, (cell.project(xs), keys, mask), None)
     return carry, hs
-  return _deferred_scan(scan, params, carry, inputs, (keys, mask))
+
+  def run(carry, chunk):
+    xs, *rest = chunk
+    return _deferred_scan(scan, params, carry, xs, tuple(rest))
+
+  batch_size = jax.tree.leaves(carry)[0].shape[0]
+  count = max(-(-length * batch_size // CHUNK_ROWS), 1)
+  size = max(length // count, 1)
+  return _in_chunks(run, carry, (xs, keys, mask), length, size)
+
+
+def _in_chunks(run, carry, steps, length, size):
+  """`run(carry, chunk)` on chunk after chunk of `size` steps, and the rest."""
+  count = length // size
+  if count < 2:
+    return run(carry, steps)
+  body = jax.tree.map(
+    lambda x: x[: count * size].reshape(count, size, *x.shape[1:]), steps
+  )
+  carry, hs = lax.scan(run, carry, body)
+  hs = hs.reshape(count * size, *hs.shape[2:])
+  if count * size == length:
+    return carry, hs
+  carry, rest = run(carry, jax.tree.map(lambda x: x[count * size :], steps))
+  return carry, jnp.concatenate([hs, rest])
 
 
 def _products(cell: nnx.Module) -> list[Product]:
@@ -74,8 +115,9 @@ def _scan(graph, remat, params, carry, xs, taps):
       h = _where(mask, h, jnp.zeros_like(h))
     return new_carry, (h, [product.seen for product in _products(cell)])
 
-  if remat:
-    step = jax.checkpoint(step, prevent_cse=False)
+  if REMAT[remat] is not None:
+    policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
+    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
   return lax.scan(step, carry, (xs, taps))
 
 
@@ -84,12 +126,14 @@ def _where(mask, x, y):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _deferred_scan(scan, params, carry, inputs, rest):
+def _deferred_scan(scan, params, carry, xs, rest):
+  inputs = _project(scan, params, xs)
   carry, (hs, _) = scan(params, carry, (inputs, *rest), None)
   return carry, hs
 
 
-def _deferred_forward(scan, params, carry, inputs, rest):
+def _deferred_forward(scan, params, carry, xs, rest):
+  inputs = _project(scan, params, xs)
   taps = _taps(scan, params, carry, inputs, rest)
 
   def run(params, carry, inputs, taps):
@@ -97,16 +141,53 @@ def _deferred_forward(scan, params, carry, inputs, rest):
     return (carry, hs), seen
 
   out, pull_back, seen = jax.vjp(run, params, carry, inputs, taps, has_aux=True)
-  return out, (pull_back, seen)
+  if isinstance(xs, OneHot):
+    pull_back = _without(inputs, pull_back)
+  return out, (pull_back, seen, params, xs)
 
 
 def _deferred_backward(scan, residuals, cotangents):
-  pull_back, seen = residuals
-  params, carry, inputs, taps = pull_back(cotangents)
-  cell = nnx.merge(scan.args[0], params)
+  pull_back, seen, params, xs = residuals
+  inputs, project_back = jax.vjp(
+    lambda params, xs: _project(scan, params, xs), params, xs
+  )
+  pull_back = _with(inputs, pull_back)
+  from_scan, carry, inputs, taps = pull_back(cotangents)
+  from_inputs, xs = project_back(inputs)
+  cell = nnx.merge(scan.args[0], jax.tree.map(jnp.add, from_scan, from_inputs))
   for product, x, tap in zip(_products(cell), seen, taps, strict=True):
     product.kernel[...] = deferred.weight_gradient(x, tap, product.dtype)
-  return nnx.state(cell), carry, inputs, None
+  return nnx.state(cell), carry, xs, None
+
+
+def _project(scan, params, xs):
+  return nnx.merge(scan.args[0], params).project(xs)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Hole:
+  """Stands where the k-th input product was."""
+
+  k: int
+
+
+def _without(inputs, pull_back):
+  """The pull-back without the input products, which it need not keep.
+
+  Those of symbols are the largest arrays of all, and cheap to gather anew.
+  """
+  places = {id(x): _Hole(k) for k, x in enumerate(jax.tree.leaves(inputs))}
+  return jax.tree.map(lambda x: places.get(id(x), x), pull_back)
+
+
+def _with(inputs, pull_back):
+  leaves = jax.tree.leaves(inputs)
+  return jax.tree.map(
+    lambda x: leaves[x.k] if isinstance(x, _Hole) else x,
+    pull_back,
+    is_leaf=lambda x: isinstance(x, _Hole),
+  )
 
 
 def _taps(scan, params, carry, inputs, rest):

@@ -3,6 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+# What a policy of `jax.checkpoint` calls the masks.
+MASK = 'dropout_mask'
 
 
 def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
@@ -18,5 +22,5 @@ def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
   """
   if key is None or keep_prob == 1.0:
     return x
-  keep = jax.random.bernoulli(key, keep_prob, x.shape)
+  keep = checkpoint_name(jax.random.bernoulli(key, keep_prob, x.shape), MASK)
   return jnp.where(keep, x / keep_prob, jnp.zeros_like(x))

@@ -1,6 +1,6 @@
 """The gate arithmetic that all LSTM cells share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from hyperjax.ops.dropout import dropout
 
 
 def lstm_update(
-  gates: Array,
+  gates: Sequence[Array],
   c: Array,
   *,
   norm_cell: Callable[[Array], Array] | None = None,
@@ -27,7 +27,7 @@ def lstm_update(
   et al. 2016). The cell state is carried without its norm.
 
   Args:
-    gates: [B, 4, H] pre-activations in the order i, g, f, o.
+    gates: pre-activations in the order i, g, f, o, each [B, H].
     c: [B, H] cell state.
     norm_cell: layer norm of the cell state inside the tanh, or None.
     forget_bias: added to f after any layer norm, as the official cells do.
@@ -37,7 +37,7 @@ def lstm_update(
   Returns:
     The new cell state and the output, both [B, H].
   """
-  i, g, f, o = (gates[..., k, :] for k in range(4))
+  i, g, f, o = gates
   candidate = dropout(jnp.tanh(g), key, keep_prob)
   c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * candidate
   return c, jax.nn.sigmoid(o) * jnp.tanh(norm_cell(c) if norm_cell else c)

@@ -3,6 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+# What a policy of `jax.checkpoint` calls the mean and the inverse deviation.
+STATISTIC = 'layer_norm_statistic'
 
 
 def layer_norm(
@@ -20,6 +24,8 @@ def layer_norm(
     epsilon: added to the variance.
   """
   x = x.astype(jnp.float32)
-  centred = x - jnp.mean(x, axis=-1, keepdims=True)
+  mean = checkpoint_name(jnp.mean(x, axis=-1, keepdims=True), STATISTIC)
+  centred = x - mean
   variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-  return centred * jax.lax.rsqrt(variance + epsilon) * scale + bias
+  inverse = checkpoint_name(jax.lax.rsqrt(variance + epsilon), STATISTIC)
+  return centred * inverse * scale + bias

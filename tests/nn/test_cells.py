@@ -526,9 +526,9 @@ def test_row_scales_start_at_a_tenth_whatever_the_hyper_cell_says(name):
   for scale in (cell.weights_h.vectors, cell.weights_x.vectors):
     assert np.all(scale.kernel[...] == np.float32(0.1 / z_size))
     assert scale.bias is None
-    d = scale(h_hyper)
-    assert d.shape == (3, num_gates_of(name), small.HIDDEN)
-    np.testing.assert_allclose(d, 0.1, rtol=1e-6)
+    ds = scale(h_hyper)
+    assert [d.shape for d in ds] == [(3, small.HIDDEN)] * num_gates_of(name)
+    np.testing.assert_allclose(ds, 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['hyper_rnn/full/rnn', 'hyper_lstm/full/lstm'])

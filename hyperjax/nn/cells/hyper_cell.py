@@ -142,12 +142,16 @@ class HyperCell(nnx.Module):
     hyper_carry, h_hyper = self.hyper.step(
       hyper_carry, x_hyper + self.feedback(h), hyper_key
     )
-    y = (
-      self.weights_h(h_hyper, self.main.recurrent(h))
-      + self.weights_x(h_hyper, x)
-      + self.shift(h_hyper)
-    )
-    main_carry, h = self.main.update(y, main_carry, main_key)
+    gates = [
+      from_h + from_x + shift
+      for from_h, from_x, shift in zip(
+        self.weights_h(h_hyper, self.main.recurrent(h)),
+        self.weights_x(h_hyper, x),
+        self.shift(h_hyper),
+        strict=True,
+      )
+    ]
+    main_carry, h = self.main.update(gates, main_carry, main_key)
     return (main_carry, hyper_carry), h
 
 

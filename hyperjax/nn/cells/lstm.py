@@ -1,5 +1,7 @@
 """The LSTM (paper, Eq. 9), with layer norm where asked for (Eq. 10)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from hyperjax.nn.initializers import orthogonal_gates
-from hyperjax.nn.linear import Bias, LayerNorm, Linear, Product
+from hyperjax.nn.linear import Bias, GateNorm, LayerNorm, Linear, Product
 from hyperjax.ops.lstm import lstm_update
 from hyperjax.ops.zoneout import zoneout
 
@@ -59,7 +61,7 @@ class LSTM(nnx.Module):
     self.recurrent = Product(
       orthogonal_gates(recurrent_key, hidden_size, hidden_size), dtype=dtype
     )
-    self.norm_gates = LayerNorm(4, hidden_size) if layer_norm else None
+    self.norm_gates = GateNorm(4, hidden_size) if layer_norm else None
     self.norm_cell = LayerNorm(hidden_size) if layer_norm else None
     self.bias = Bias(4, hidden_size) if bias and not layer_norm else None
 
@@ -77,20 +79,23 @@ class LSTM(nnx.Module):
   ) -> tuple[tuple[Array, Array], Array]:
     """(c, h), [B, 4 H] -> (c, h), h."""
     y = x + self.recurrent(self.output(carry))
-    return self.update(y.reshape(-1, 4, self.hidden_size), carry, key)
+    return self.update(jnp.split(y, 4, axis=-1), carry, key)
 
   def output(self, carry: tuple[Array, Array]) -> Array:
     """The h of a carry."""
     return carry[1]
 
   def update(
-    self, y: Array, carry: tuple[Array, Array], key: Array | None = None
+    self,
+    gates: Sequence[Array],
+    carry: tuple[Array, Array],
+    key: Array | None = None,
   ) -> tuple[tuple[Array, Array], Array]:
-    """Pre-activations [B, 4, H] and (c, h) -> (c, h), h."""
+    """Pre-activations, 4 times [B, H], and (c, h) -> (c, h), h."""
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-    y = self.bias(y) if self.bias else y
+    gates = self.bias(gates) if self.bias else gates
     c, h = lstm_update(
-      self.norm_gates(y) if self.norm_gates else y,
+      self.norm_gates(gates) if self.norm_gates else gates,
       carry[0],
       norm_cell=self.norm_cell,
       keep_prob=self.keep_prob,

@@ -1,5 +1,7 @@
 """The basic recurrent network (paper, Eq. 4)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +9,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from hyperjax.nn.initializers import orthogonal
-from hyperjax.nn.linear import Bias, LayerNorm, Linear, Product
+from hyperjax.nn.linear import Bias, GateNorm, Linear, Product
 from hyperjax.ops.zoneout import zoneout
 
 
@@ -51,7 +53,7 @@ class RNN(nnx.Module):
     self.recurrent = Product(
       orthogonal(recurrent_key, hidden_size, hidden_size), dtype=dtype
     )
-    self.norm_gates = LayerNorm(1, hidden_size) if layer_norm else None
+    self.norm_gates = GateNorm(1, hidden_size) if layer_norm else None
     self.bias = Bias(1, hidden_size) if bias and not layer_norm else None
 
   def initial_carry(self, batch_size: int) -> Array:
@@ -67,19 +69,19 @@ class RNN(nnx.Module):
   ) -> tuple[Array, Array]:
     """h, [B, H] -> h, h."""
     y = x + self.recurrent(self.output(carry))
-    return self.update(y.reshape(-1, 1, self.hidden_size), carry, key)
+    return self.update([y], carry, key)
 
   def output(self, carry: Array) -> Array:
     """The h of a carry."""
     return carry
 
   def update(
-    self, y: Array, carry: Array, key: Array | None = None
+    self, gates: Sequence[Array], carry: Array, key: Array | None = None
   ) -> tuple[Array, Array]:
-    """Pre-activations [B, 1, H] and h -> h, h."""
-    y = self.bias(y) if self.bias else y
-    y = self.norm_gates(y) if self.norm_gates else y
-    h = zoneout(carry, jnp.tanh(y[:, 0]), key, self.zoneout_h)
+    """Pre-activations, once [B, H], and h -> h, h."""
+    gates = self.bias(gates) if self.bias else gates
+    (y,) = self.norm_gates(gates) if self.norm_gates else gates
+    h = zoneout(carry, jnp.tanh(y), key, self.zoneout_h)
     return h, h
 
 
