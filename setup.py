@@ -40,6 +40,7 @@ setup(
     'gpu-cuda13': ['jax[cuda13]>=0.10.2,<0.13'],
     'tpu': ['jax[tpu]>=0.10.2,<0.13'],
     'tensorflow': ['tensorflow>=2.18'],
+    'bench': ['torch>=2.6'],  # peers of scripts/bench.py
     'dev': ['pytest>=8.0', 'ruff>=0.14'],
   },
   classifiers=[
