@@ -20,7 +20,22 @@ def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
   Returns:
     An array like `x`, with the same mean over masks.
   """
-  if key is None or keep_prob == 1.0:
+  keep = draw(key, keep_prob, x.shape)
+  if keep is None:
     return x
-  keep = checkpoint_name(jax.random.bernoulli(key, keep_prob, x.shape), MASK)
   return jnp.where(keep, x / keep_prob, jnp.zeros_like(x))
+
+
+def draw(
+  key: Array | None, keep_prob: float, shape: tuple[int, ...]
+) -> Array | None:
+  """The mask of `dropout`: bool, true where it keeps; None where it keeps all.
+
+  Args:
+    key: PRNG key; None means no dropout (evaluation).
+    keep_prob: probability in (0, 1] that an element is kept.
+    shape: of the mask.
+  """
+  if key is None or keep_prob == 1.0:
+    return None
+  return checkpoint_name(jax.random.bernoulli(key, keep_prob, shape), MASK)

@@ -39,6 +39,7 @@ class HyperCell(nnx.Module):
     layer_norm: whether the hyper cell normalizes.
     hyper_recurrent_keep_prob: keep probability of the hyper cell's own
       recurrent dropout, which an LSTM alone has.
+    kernels: of an LSTM hyper cell, see `LSTM`.
     dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
@@ -54,6 +55,7 @@ class HyperCell(nnx.Module):
     generation: str,
     layer_norm: bool,
     hyper_recurrent_keep_prob: float,
+    kernels: str,
     dtype: DTypeLike,
     key: Array,
   ):
@@ -65,6 +67,7 @@ class HyperCell(nnx.Module):
     options = {}
     if hyper_cell == 'lstm':
       options['recurrent_keep_prob'] = hyper_recurrent_keep_prob
+      options['kernels'] = kernels
     elif hyper_recurrent_keep_prob != 1.0:
       raise UserError(
         f'config.model.hyper_recurrent_keep_prob is '

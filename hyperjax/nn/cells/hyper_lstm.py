@@ -32,6 +32,7 @@ class HyperLSTM(HyperCell):
     hyper_recurrent_keep_prob: the same of the hyper cell's.
     zoneout_c: probability that a unit of the main c keeps its value.
     zoneout_h: the same of the main h.
+    kernels: of both cells, see `LSTM`.
     dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
@@ -50,6 +51,7 @@ class HyperLSTM(HyperCell):
     hyper_recurrent_keep_prob: float = 1.0,
     zoneout_c: float = 0.0,
     zoneout_h: float = 0.0,
+    kernels: str = 'xla',
     dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
@@ -62,6 +64,7 @@ class HyperLSTM(HyperCell):
       recurrent_keep_prob=recurrent_keep_prob,
       zoneout_c=zoneout_c,
       zoneout_h=zoneout_h,
+      kernels=kernels,
       dtype=dtype,
       key=main_key,
     )
@@ -74,6 +77,7 @@ class HyperLSTM(HyperCell):
       generation=generation,
       layer_norm=layer_norm,
       hyper_recurrent_keep_prob=hyper_recurrent_keep_prob,
+      kernels=kernels,
       dtype=dtype,
       key=key,
     )

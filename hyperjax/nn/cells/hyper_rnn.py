@@ -31,6 +31,7 @@ class HyperRNN(HyperCell):
     hyper_recurrent_keep_prob: keep probability of an LSTM hyper cell's
       recurrent dropout.
     zoneout_h: probability that a unit of the main h keeps its value.
+    kernels: of an LSTM hyper cell, see `LSTM`.
     dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
@@ -47,6 +48,7 @@ class HyperRNN(HyperCell):
     layer_norm: bool = False,
     hyper_recurrent_keep_prob: float = 1.0,
     zoneout_h: float = 0.0,
+    kernels: str = 'xla',
     dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
@@ -69,6 +71,7 @@ class HyperRNN(HyperCell):
       generation=generation,
       layer_norm=layer_norm,
       hyper_recurrent_keep_prob=hyper_recurrent_keep_prob,
+      kernels=kernels,
       dtype=dtype,
       key=key,
     )

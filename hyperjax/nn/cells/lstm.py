@@ -8,10 +8,14 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from hyperjax.errors import UserError, did_you_mean
 from hyperjax.nn.initializers import orthogonal_gates
 from hyperjax.nn.linear import Bias, GateNorm, LayerNorm, Linear, Product
+from hyperjax.ops.dropout import draw
 from hyperjax.ops.lstm import lstm_update
 from hyperjax.ops.zoneout import zoneout
+
+KERNELS = ('xla', 'pallas')
 
 
 class LSTM(nnx.Module):
@@ -32,6 +36,8 @@ class LSTM(nnx.Module):
     recurrent_keep_prob: keep probability of the candidate's dropout.
     zoneout_c: probability that a unit of c keeps its value for a step.
     zoneout_h: the same of h.
+    kernels: what makes the update after the products: 'xla', or 'pallas',
+      which has a kernel for layer norm alone and without it means 'xla'.
     dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
@@ -48,13 +54,19 @@ class LSTM(nnx.Module):
     recurrent_keep_prob: float = 1.0,
     zoneout_c: float = 0.0,
     zoneout_h: float = 0.0,
+    kernels: str = 'xla',
     dtype: DTypeLike = jnp.float32,
     key: Array,
   ):
+    if kernels not in KERNELS:
+      raise UserError(
+        f"config.model.kernels: no '{kernels}'{did_you_mean(kernels, KERNELS)}"
+      )
     input_key, recurrent_key = jax.random.split(key)
     self.hidden_size = hidden_size
     self.keep_prob = recurrent_keep_prob
     self.zoneout_c, self.zoneout_h = zoneout_c, zoneout_h
+    self.kernels = kernels
     self.input = Linear(
       orthogonal_gates(input_key, input_size, hidden_size), dtype=dtype
     )
@@ -94,16 +106,36 @@ class LSTM(nnx.Module):
     """Pre-activations, 4 times [B, H], and (c, h) -> (c, h), h."""
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
     gates = self.bias(gates) if self.bias else gates
-    c, h = lstm_update(
-      self.norm_gates(gates) if self.norm_gates else gates,
-      carry[0],
-      norm_cell=self.norm_cell,
-      keep_prob=self.keep_prob,
-      key=keys[0],
-    )
+    if self.norm_gates and self.kernels == 'pallas':
+      c, h = self._fused_update(gates, carry[0], keys[0])
+    else:
+      c, h = lstm_update(
+        self.norm_gates(gates) if self.norm_gates else gates,
+        carry[0],
+        norm_cell=self.norm_cell,
+        keep_prob=self.keep_prob,
+        key=keys[0],
+      )
     c = zoneout(carry[0], c, keys[1], self.zoneout_c)
     h = zoneout(carry[1], h, keys[2], self.zoneout_h)
     return (c, h), h
+
+  def _fused_update(self, gates, c, key):
+    # Here, for Pallas still changes, and the other path does without it.
+    from hyperjax.ops import fused_lstm
+
+    return fused_lstm.norm_lstm_update(
+      gates,
+      c,
+      self.norm_gates.scale[...],
+      self.norm_gates.bias[...],
+      self.norm_cell.scale[...],
+      self.norm_cell.bias[...],
+      keep=draw(key, self.keep_prob, c.shape),
+      keep_prob=self.keep_prob,
+      # A CPU has no compiler of kernels; this is for tests.
+      interpret=jax.default_backend() == 'cpu',
+    )
 
 
 build = LSTM
