@@ -29,7 +29,9 @@ class Cell(Protocol):
   ) -> tuple[Carry, Array]:
     """One time step from one slice of `project`: new carry, output [B, H].
 
-    A key turns recurrent dropout on; None is evaluation.
+    A key turns recurrent dropout on; None is evaluation. A cell may have
+    `noise(key, batch_size)`: the masks of a step, which `step` takes in place
+    of the key. `unroll` then draws those of all steps at once.
     """
 
 

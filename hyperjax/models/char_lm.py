@@ -118,15 +118,16 @@ def build(
     zoneout_h: of the cells' output.
     input_keep_prob: of input dropout.
     output_keep_prob: of dropout on each layer's output.
-    unroll: options of `nn.unroll`; from `config.unroll`.
+    unroll: remat and defer of `nn.unroll`, kernels of the cells; from
+      `config.unroll`.
     dtype: precision of all products; from `config.dtype`.
     key: PRNG key of the initial weights.
     **cell_options: any other options that the cell takes.
   """
-  _check_unroll(unroll or {})
   build_cell = by_name.find('nn.cells', cell, 'config.model.cell')
   known = by_name.options_of(build_cell)
-  options = dict(cell_options)
+  unroll, kernels = _unroll_options(build_cell, cell, **(unroll or {}))
+  options = {**cell_options, **kernels}
   for name, size in (('hyper_size', hyper_size), ('z_size', z_size)):
     if name in known and size:
       options[name] = size
@@ -179,14 +180,24 @@ def build(
   )
 
 
-def _check_unroll(options):
-  for name, value in options.items():
-    if name == 'remat':
-      if value not in REMAT:
-        raise UserError(
-          f"config.unroll.remat: no '{value}'{did_you_mean(value, REMAT)}"
-        )
-    elif name != 'defer':
+def _unroll_options(build_cell, cell, kernels='xla', **options):
+  """(options of `nn.unroll`, options of the cell), from `config.unroll`."""
+  known = 'remat', 'defer', 'kernels'
+  for name in options:
+    if name not in known:
       raise UserError(
-        f'no field config.unroll.{name}{did_you_mean(name, ("remat", "defer"))}'
+        f'no field config.unroll.{name}{did_you_mean(name, known)}'
       )
+  remat = options.get('remat', 'nothing')
+  if remat not in REMAT:
+    raise UserError(
+      f"config.unroll.remat: no '{remat}'{did_you_mean(remat, REMAT)}"
+    )
+  if kernels == 'xla':
+    return options, {}
+  if 'kernels' not in by_name.options_of(build_cell):
+    raise UserError(
+      f"config.unroll.kernels is '{kernels}', but cell '{cell}' has no such "
+      f"option; set it to 'xla'"
+    )
+  return options, {'kernels': kernels}

@@ -10,7 +10,6 @@ from jax import Array, lax
 
 from hyperjax.nn.linear import PRODUCT, Product
 from hyperjax.ops import deferred
-from hyperjax.ops.dropout import MASK
 from hyperjax.ops.norm import STATISTIC
 from hyperjax.ops.onehot import OneHot
 from hyperjax.types import Carry, Cell, PyTree
@@ -21,7 +20,7 @@ CHUNK_ROWS = 4096
 # What the backward pass finds kept; None is everything.
 REMAT = {
   'nothing': None,
-  'elementwise': (PRODUCT, STATISTIC, MASK),
+  'elementwise': (PRODUCT, STATISTIC),
   'step': (),
 }
 
@@ -48,8 +47,8 @@ def unroll(
       it is finite.
     remat: what the backward pass computes anew instead of keeping it:
       'nothing'; 'elementwise', which is all but the results of `Product`
-      modules, the statistics of layer norms and the masks of dropout; or the
-      whole 'step', for the least memory.
+      modules and the statistics of layer norms; or the whole 'step', for the
+      least memory.
     defer: form the weight gradient of each `Product` as one matmul over all
       time steps, or over as many as make `CHUNK_ROWS` rows, outside the
       backward loop. Reverse mode only; False is the plain scan.
@@ -100,6 +99,12 @@ def _products(cell: nnx.Module) -> list[Product]:
 
 def _scan(graph, remat, params, carry, xs, taps):
   """The scan: (carry, (outputs, what each product saw))."""
+  inputs, keys, mask = xs
+  cell = nnx.merge(graph, params)
+  if keys is not None and hasattr(cell, 'noise'):
+    # All steps' masks at once, and not again in the backward pass.
+    batch_size = jax.tree.leaves(carry)[0].shape[0]
+    keys = jax.vmap(lambda key: cell.noise(key, batch_size))(keys)
 
   def step(carry, x):
     (x, key, mask), taps = x
@@ -118,7 +123,7 @@ def _scan(graph, remat, params, carry, xs, taps):
   if REMAT[remat] is not None:
     policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
     step = jax.checkpoint(step, prevent_cse=False, policy=policy)
-  return lax.scan(step, carry, (xs, taps))
+  return lax.scan(step, carry, ((inputs, keys, mask), taps))
 
 
 def _where(mask, x, y):

@@ -3,10 +3,6 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
-
-# What a policy of `jax.checkpoint` calls the masks.
-MASK = 'dropout_mask'
 
 
 def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
@@ -14,7 +10,8 @@ def dropout(x: Array, key: Array | None, keep_prob: float) -> Array:
 
   Args:
     x: any shape.
-    key: PRNG key; None means no dropout (evaluation).
+    key: PRNG key, or the mask that `draw` made of one; None means no dropout
+      (evaluation).
     keep_prob: probability in (0, 1] that an element is kept.
 
   Returns:
@@ -32,10 +29,12 @@ def draw(
   """The mask of `dropout`: bool, true where it keeps; None where it keeps all.
 
   Args:
-    key: PRNG key; None means no dropout (evaluation).
+    key: PRNG key; None means no dropout (evaluation). A mask stays as it is.
     keep_prob: probability in (0, 1] that an element is kept.
     shape: of the mask.
   """
   if key is None or keep_prob == 1.0:
     return None
-  return checkpoint_name(jax.random.bernoulli(key, keep_prob, shape), MASK)
+  if key.dtype == jnp.bool_:
+    return key
+  return jax.random.bernoulli(key, keep_prob, shape)

@@ -32,7 +32,7 @@ def lstm_update(
     norm_cell: layer norm of the cell state inside the tanh, or None.
     forget_bias: added to f after any layer norm, as the official cells do.
     keep_prob: recurrent dropout of the candidate.
-    key: PRNG key of the mask; None means no dropout.
+    key: PRNG key of the mask, or the mask; None means no dropout.
 
   Returns:
     The new cell state and the output, both [B, H].

@@ -48,6 +48,21 @@ def logits(model, key=None):
   return run(params)
 
 
+@pytest.mark.parametrize(
+  ('cell', 'unroll', 'words'),
+  [
+    ('lstm', {'remat': 'steps'}, "config.unroll.remat: no 'steps'; did you"),
+    ('lstm', {'remet': 'step'}, 'no field config.unroll.remet; did you mean'),
+    ('rnn', {'kernels': 'pallas'}, "but cell 'rnn' has no such option"),
+    ('lstm', {'kernels': 'cuda'}, "config.unroll.kernels: no 'cuda'"),
+  ],
+)
+def test_wrong_options_of_unroll_are_named(cell, unroll, words):
+  with pytest.raises(UserError) as error:
+    shapes(cell, unroll=unroll)
+  assert words in str(error.value)
+
+
 # What the model computes.
 
 

@@ -79,5 +79,5 @@ def test_lowers_within_the_scan_with_no_kernel_in_vain(
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-  with pytest.raises(UserError, match=r"config\.model\.kernels: .*'pallas'"):
+  with pytest.raises(UserError, match=r"config\.unroll\.kernels: .*'pallas'"):
     small.build('ln_lstm', kernels='palas')

@@ -111,6 +111,28 @@ def test_gradients_do_not_depend_on_the_chunks(rows, masked, monkeypatch):
   assert_close(small.jit(loss_and_grads(graph))(*args), expected)
 
 
+@pytest.mark.parametrize('name', ['ln_rnn', 'lstm', 'ln_hyper_lstm'])
+def test_masks_drawn_ahead_are_those_that_the_key_gives(name):
+  cell = small.build(name, **small.noise(name))
+  carry, x = small.carry(name, small.BATCH, 0), small.sequence()
+  x = jax.tree.map(lambda x: x[0], cell.project(x))
+
+  masks = cell.noise(KEY, small.BATCH)
+
+  drawn = jax.tree.leaves(masks)
+  assert drawn and all(mask.dtype == bool for mask in drawn)
+  assert_close(cell.step(carry, x, masks), cell.step(carry, x, KEY), rtol=0)
+
+
+def test_random_bits_are_drawn_outside_the_loop():
+  name = 'ln_hyper_lstm'
+  graph, args = at(name, KEY, **small.noise(name))
+
+  for scan in scans(loss_and_grads(graph), *args):
+    assert 'random_bits' not in str(scan.params['jaxpr'])
+  assert 'random_bits' in str(jax.make_jaxpr(loss_and_grads(graph))(*args))
+
+
 def test_an_empty_sequence_changes_nothing():
   cell, carry = small.build('lstm'), small.carry('lstm', small.BATCH, 0)
 

@@ -136,14 +136,24 @@ class HyperCell(nnx.Module):
     """[T, B, input_size] -> the input products of the main and hyper cell."""
     return self.main.project(xs), self.hyper.project(xs)
 
+  def noise(self, key: Array | tuple | None, batch_size: int) -> tuple:
+    """The masks of a step of the main and hyper cell; `step` takes them."""
+    if isinstance(key, tuple):
+      return key
+    keys = (None,) * 2 if key is None else jax.random.split(key)
+    return (
+      self.main.noise(keys[0], batch_size),
+      self.hyper.noise(keys[1], batch_size),
+    )
+
   def step(self, carry, x: tuple[Array, Array], key: Array | None = None):
     """One step: (main carry, hyper carry), slices of `project` -> both, h."""
-    main_key, hyper_key = (None,) * 2 if key is None else jax.random.split(key)
     main_carry, hyper_carry = carry
-    x, x_hyper = x
     h = self.main.output(main_carry)
+    main_noise, hyper_noise = self.noise(key, len(h))
+    x, x_hyper = x
     hyper_carry, h_hyper = self.hyper.step(
-      hyper_carry, x_hyper + self.feedback(h), hyper_key
+      hyper_carry, x_hyper + self.feedback(h), hyper_noise
     )
     gates = [
       from_h + from_x + shift
@@ -154,7 +164,7 @@ class HyperCell(nnx.Module):
         strict=True,
       )
     ]
-    main_carry, h = self.main.update(gates, main_carry, main_key)
+    main_carry, h = self.main.update(gates, main_carry, main_noise)
     return (main_carry, hyper_carry), h
 
 

@@ -11,9 +11,8 @@ from jax.typing import DTypeLike
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.nn.initializers import orthogonal_gates
 from hyperjax.nn.linear import Bias, GateNorm, LayerNorm, Linear, Product
-from hyperjax.ops.dropout import draw
+from hyperjax.ops import dropout, zoneout
 from hyperjax.ops.lstm import lstm_update
-from hyperjax.ops.zoneout import zoneout
 
 KERNELS = ('xla', 'pallas')
 
@@ -60,7 +59,7 @@ class LSTM(nnx.Module):
   ):
     if kernels not in KERNELS:
       raise UserError(
-        f"config.model.kernels: no '{kernels}'{did_you_mean(kernels, KERNELS)}"
+        f"config.unroll.kernels: no '{kernels}'{did_you_mean(kernels, KERNELS)}"
       )
     input_key, recurrent_key = jax.random.split(key)
     self.hidden_size = hidden_size
@@ -86,6 +85,23 @@ class LSTM(nnx.Module):
     """[T, B, input_size] -> [T, B, 4 H]."""
     return self.input(xs)
 
+  def noise(
+    self, key: Array | tuple | None, batch_size: int
+  ) -> tuple[Array | None, ...]:
+    """The masks of a step, bool [B, H] or None; `step` takes them as its key.
+
+    They are those of dropout, of zoneout of c and of zoneout of h.
+    """
+    if isinstance(key, tuple):
+      return key
+    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    shape = batch_size, self.hidden_size
+    return (
+      dropout.draw(keys[0], self.keep_prob, shape),
+      zoneout.draw(keys[1], self.zoneout_c, shape),
+      zoneout.draw(keys[2], self.zoneout_h, shape),
+    )
+
   def step(
     self, carry: tuple[Array, Array], x: Array, key: Array | None = None
   ) -> tuple[tuple[Array, Array], Array]:
@@ -104,23 +120,23 @@ class LSTM(nnx.Module):
     key: Array | None = None,
   ) -> tuple[tuple[Array, Array], Array]:
     """Pre-activations, 4 times [B, H], and (c, h) -> (c, h), h."""
-    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    keep, stay_c, stay_h = self.noise(key, len(carry[0]))
     gates = self.bias(gates) if self.bias else gates
     if self.norm_gates and self.kernels == 'pallas':
-      c, h = self._fused_update(gates, carry[0], keys[0])
+      c, h = self._fused_update(gates, carry[0], keep)
     else:
       c, h = lstm_update(
         self.norm_gates(gates) if self.norm_gates else gates,
         carry[0],
         norm_cell=self.norm_cell,
         keep_prob=self.keep_prob,
-        key=keys[0],
+        key=keep,
       )
-    c = zoneout(carry[0], c, keys[1], self.zoneout_c)
-    h = zoneout(carry[1], h, keys[2], self.zoneout_h)
+    c = zoneout.zoneout(carry[0], c, stay_c, self.zoneout_c)
+    h = zoneout.zoneout(carry[1], h, stay_h, self.zoneout_h)
     return (c, h), h
 
-  def _fused_update(self, gates, c, key):
+  def _fused_update(self, gates, c, keep):
     # Here, for Pallas still changes, and the other path does without it.
     from hyperjax.ops import fused_lstm
 
@@ -131,7 +147,7 @@ class LSTM(nnx.Module):
       self.norm_gates.bias[...],
       self.norm_cell.scale[...],
       self.norm_cell.bias[...],
-      keep=draw(key, self.keep_prob, c.shape),
+      keep=keep,
       keep_prob=self.keep_prob,
       # A CPU has no compiler of kernels; this is for tests.
       interpret=jax.default_backend() == 'cpu',
