@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from hyperjax.ops import deferred, norm, onehot
-from hyperjax.ops.product import matmul, round_to
+from hyperjax.ops.product import matmul, round_to, weight_first
 
 PRODUCT = 'recurrent_product'
 
@@ -44,7 +44,8 @@ class Product(nnx.Module):
   """`x @ kernel` where `x` comes from the step before, so inside the scan.
 
   `unroll` finds products by type and takes their weight gradients out of the
-  loop: it gives each a tap, reads back what the product saw, and the step
+  loop: it gives each a tap, reads back what the product saw (and hands in the
+  transposed kernel where `ops.product.weight_first` is faster), and the step
   still reads like its equation. Each is called once a step. Results have the
   name `PRODUCT`, by which policies of `jax.checkpoint` know them.
 
@@ -58,17 +59,22 @@ class Product(nnx.Module):
     self.dtype = dtype
     self.tap = nnx.data(None)
     self.seen = nnx.data(None)
+    self.transposed = nnx.data(None)
 
   def __call__(self, x: Array) -> Array:
     """[B, N] -> [B, M]."""
-    if self.tap is None:
+    if self.transposed is not None:
+      y = weight_first(x, self.kernel[...], self.transposed)
+    elif self.tap is not None:
+      y = matmul(x, lax.stop_gradient(self.kernel[...]), self.dtype)
+    else:
       y = matmul(x, self.kernel[...], self.dtype)
-      return checkpoint_name(y, PRODUCT)
+    y = checkpoint_name(y, PRODUCT)
+    if self.tap is None:
+      return y
     if self.seen is not None:
       raise ValueError('a Product is called once a step; this one was twice')
     self.seen = round_to(x, self.dtype)
-    kernel = lax.stop_gradient(self.kernel[...])
-    y = checkpoint_name(matmul(x, kernel, self.dtype), PRODUCT)
     return deferred.watch(y, self.tap)
 
 

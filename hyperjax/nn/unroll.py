@@ -12,6 +12,7 @@ from hyperjax.nn.linear import PRODUCT, Product
 from hyperjax.ops import deferred
 from hyperjax.ops.norm import STATISTIC
 from hyperjax.ops.onehot import OneHot
+from hyperjax.ops.product import is_weight_first
 from hyperjax.types import Carry, Cell, PyTree
 
 # Rows of batch and time whose weight gradients are formed by one matmul: enough
@@ -97,7 +98,7 @@ def _products(cell: nnx.Module) -> list[Product]:
   return [module for module in modules if isinstance(module, Product)]
 
 
-def _scan(graph, remat, params, carry, xs, taps):
+def _scan(graph, remat, params, carry, xs, taps, transposed=None):
   """The scan: (carry, (outputs, what each product saw))."""
   inputs, keys, mask = xs
   cell = nnx.merge(graph, params)
@@ -109,9 +110,9 @@ def _scan(graph, remat, params, carry, xs, taps):
   def step(carry, x):
     (x, key, mask), taps = x
     cell = nnx.merge(graph, params)
-    if taps is not None:
-      for product, tap in zip(_products(cell), taps, strict=True):
-        product.tap = tap
+    for k, product in enumerate(_products(cell)):
+      product.tap = taps[k] if taps else None
+      product.transposed = transposed[k] if transposed else None
     new_carry, h = cell.step(carry, x, key)
     if mask is not None:
       new_carry = jax.tree.map(
@@ -133,16 +134,18 @@ def _where(mask, x, y):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _deferred_scan(scan, params, carry, xs, rest):
   inputs = _project(scan, params, xs)
-  carry, (hs, _) = scan(params, carry, (inputs, *rest), None)
+  transposed = _transposed(scan, params, carry)
+  carry, (hs, _) = scan(params, carry, (inputs, *rest), None, transposed)
   return carry, hs
 
 
 def _deferred_forward(scan, params, carry, xs, rest):
   inputs = _project(scan, params, xs)
   taps = _taps(scan, params, carry, inputs, rest)
+  transposed = _transposed(scan, params, carry)
 
   def run(params, carry, inputs, taps):
-    carry, (hs, seen) = scan(params, carry, (inputs, *rest), taps)
+    carry, (hs, seen) = scan(params, carry, (inputs, *rest), taps, transposed)
     return (carry, hs), seen
 
   out, pull_back, seen = jax.vjp(run, params, carry, inputs, taps, has_aux=True)
@@ -193,6 +196,17 @@ def _with(inputs, pull_back):
     pull_back,
     is_leaf=lambda x: isinstance(x, _Hole),
   )
+
+
+def _transposed(scan, params, carry):
+  """The transposed kernel of each product that is faster with it, or None."""
+  batch_size = jax.tree.leaves(carry)[0].shape[0]
+  return [
+    lax.optimization_barrier(product.kernel[...].T)
+    if is_weight_first(product.kernel[...], batch_size, product.dtype)
+    else None
+    for product in _products(nnx.merge(scan.args[0], params))
+  ]
 
 
 def _taps(scan, params, carry, inputs, rest):

@@ -12,7 +12,9 @@ from hyperjax.training.hooks import Hook
 from hyperjax.training.metrics import Mean
 from hyperjax.types import Metrics, TrainState
 
-DISPATCH_SECONDS = 0.5  # about how long one may take, so that signals are heard
+# About how long a dispatch may take, so that signals are heard. Not less, for
+# on CPUs each touches its memory anew.
+DISPATCH_SECONDS = 2.0
 
 
 class DivergedError(Exception):

@@ -133,6 +133,24 @@ def test_random_bits_are_drawn_outside_the_loop():
   assert 'random_bits' in str(jax.make_jaxpr(loss_and_grads(graph))(*args))
 
 
+@pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm'])
+def test_weights_first_changes_nothing(name, monkeypatch):
+  graph, args = at(name, KEY, **small.noise(name))
+  (_, expected), expected_grads = small.jit(loss_and_grads(graph))(*args)
+  asked = []
+
+  def always(kernel, batch_size, dtype):
+    asked.append((kernel.shape, batch_size))
+    return True
+
+  monkeypatch.setattr(unrolling, 'is_weight_first', always)
+
+  (_, actual), grads = small.jit(loss_and_grads(graph))(*args)
+  assert_close(actual, expected)
+  assert_close(grads, expected_grads)
+  assert {batch_size for _, batch_size in asked} == {small.BATCH}
+
+
 def test_an_empty_sequence_changes_nothing():
   cell, carry = small.build('lstm'), small.carry('lstm', small.BATCH, 0)
 

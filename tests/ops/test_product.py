@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax.ops import deferred, onehot
+from hyperjax.ops import deferred, onehot, product
 from hyperjax.ops.product import matmul, round_to
 
 SUM = 17  # terms of each forward sum
@@ -146,3 +146,33 @@ def test_deferred_weight_gradient_is_a_bfloat16_product():
     assert_is_product(
       actual, inputs.reshape(-1, SUM).T, cotangents.reshape(-1, 5)
     )
+
+
+@pytest.mark.parametrize('shape', [(3, 5, 7), (1, 4, 2)])
+def test_weights_first_is_the_same_product(shape):
+  rows, inner, columns = shape
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(rows, inner)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(inner, columns)), jnp.float32)
+  weights = jnp.asarray(rng.normal(size=(rows, columns)), jnp.float32)
+
+  def gradient(function):
+    return jax.grad(lambda x: jnp.sum(weights * function(x)))(x)
+
+  def weight_first(x):
+    return product.weight_first(x, kernel, kernel.T)
+
+  np.testing.assert_allclose(weight_first(x), x @ kernel, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    gradient(weight_first), gradient(lambda x: x @ kernel), rtol=1e-5, atol=1e-6
+  )
+
+
+def test_weights_come_first_for_few_rows_and_large_matrices():
+  large, small = jnp.zeros((1000, 4000)), jnp.zeros((100, 400))
+
+  on_cpu = jax.default_backend() == 'cpu'
+  assert product.is_weight_first(large, 32, jnp.float32) == on_cpu
+  assert not product.is_weight_first(large, 128, jnp.float32)
+  assert not product.is_weight_first(large, 32, jnp.bfloat16)
+  assert not product.is_weight_first(small, 32, jnp.float32)
