@@ -146,8 +146,9 @@ def test_weights_first_changes_nothing(name, monkeypatch):
   monkeypatch.setattr(unrolling, 'is_weight_first', always)
 
   (_, actual), grads = small.jit(loss_and_grads(graph))(*args)
-  assert_close(actual, expected)
-  assert_close(grads, expected_grads)
+  # The terms of each sum come in another order.
+  assert_close(actual, expected, rtol=5e-5)
+  assert_close(grads, expected_grads, rtol=5e-5)
   assert {batch_size for _, batch_size in asked} == {small.BATCH}
 
 
