@@ -1,6 +1,6 @@
 """Measures training speed and memory, side by side with others.
 
-    python scripts/bench.py [--quick] [--parts=speed,memory,start,gap]
+    python scripts/bench.py [--quick] [--parts=speed,memory,start,gap,parity]
       [--shapes=ptb-32x50,...] [--repeats=7] [--out=experiments/speed]
 
 All contenders of a shape take turns, so that a slow moment of the machine
@@ -42,7 +42,7 @@ from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.progress import say
 from hyperjax.training.step import init_state, make_advance
 
-PARTS = ('speed', 'memory', 'start', 'gap')
+PARTS = ('speed', 'memory', 'start', 'gap', 'parity')
 KINDS = ('forward', 'gradient', 'train step')
 
 _QUICK = flags.DEFINE_bool('quick', False, 'One small shape, train steps only.')
@@ -496,6 +496,53 @@ def measure_gap(repeats: int) -> dict[str, Any]:
   }
 
 
+def measure_parity() -> list[dict[str, Any]]:
+  """How far gradients are from those of the plain scan in float64.
+
+  Of the Penn Treebank model, with its initial weights and fresh streams.
+  """
+  shape = Shape(1000, 128, 16, 50, 16, 20)
+  plain = OURS['LN HyperLSTM, plain scan']
+  task, source, _, start = trainer(shape, plain)
+  state = start()
+  batch, key = source.batch(source.arrays(), None, None), jax.random.key(0)
+
+  def gradient(task, params, carry):
+    def loss(params):
+      return task.loss(params, state.state, carry, batch, key)[0]
+
+    return jax.jit(jax.grad(loss))(params)
+
+  def double(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+  say('parity: float64')
+  carry = task.carry(shape.batch)
+  with jax.enable_x64(True):
+    exact = gradient(task, double(state.params), double(carry))
+    exact = jax.tree.map(np.asarray, exact)
+  rows = []
+  for name, overrides in {
+    'plain scan': plain,
+    'default': {'model.cell': 'ln_hyper_lstm'},
+    "remat 'step'": {'model.cell': 'ln_hyper_lstm', 'unroll.remat': 'step'},
+    'bfloat16 products': {'model.cell': 'ln_hyper_lstm', 'dtype': 'bfloat16'},
+  }.items():
+    say(f'parity: {name}')
+    task, *_ = trainer(shape, overrides)
+    actual = gradient(task, state.params, carry)
+    pairs = [
+      (np.asarray(a, np.float64) - b, b)
+      for a, b in zip(*map(jax.tree.leaves, (actual, exact)), strict=True)
+    ]
+    norms = [
+      sum(float((x**2).sum()) for x in xs) for xs in zip(*pairs, strict=True)
+    ]
+    error = (norms[0] / norms[1]) ** 0.5
+    rows.append({'variant': name, 'relative_gradient_error': error})
+  return rows
+
+
 def markdown(result: dict[str, Any]) -> str:
   """The tables of a result."""
   lines = [f'# Speed on {result["device"]}', '', f'`{result["command"]}`', '']
@@ -537,10 +584,23 @@ def markdown(result: dict[str, Any]) -> str:
     lines += [
       '## Host gap between steps',
       '',
-      f'{100 * gap["gap"]:.1f} % ({spread}): {gap["steps"]} steps of',
-      f'{gap["shape"]} one a dispatch, over the same in one dispatch.',
+      f'At the most {100 * gap["gap"]:.1f} % ({spread}): {gap["steps"]} steps',
+      f'of {gap["shape"]} one a dispatch, over the same in one dispatch.',
       '',
     ]
+  if rows := result.get('parity'):
+    lines += [
+      '## Gradients against float64',
+      '',
+      'Norm of the difference over the norm, all parameters at once, at the',
+      'initial weights of the Penn Treebank model, 16 x 20 symbols.',
+      '',
+      '| variant | relative error |',
+      '| --- | ---: |',
+    ]
+    for r in rows:
+      lines.append(f'| {r["variant"]} | {r["relative_gradient_error"]:.1e} |')
+    lines.append('')
   return '\n'.join(lines)
 
 
@@ -638,6 +698,8 @@ def main(argv: Sequence[str]) -> None:
     result['memory'] = measure_memory()
   if 'gap' in parts:
     result['gap'] = measure_gap(repeats)
+  if 'parity' in parts:
+    result['parity'] = measure_parity()
   if 'start' in parts:
     result['start'] = measure_start()
 

@@ -14,7 +14,7 @@ def layer_norm(
 ) -> Array:
   """Normalizes the last axis to mean 0 and variance 1, then scales and shifts.
 
-  Statistics are float32 whatever the dtype of `x`. The default epsilon, added
+  Statistics are float32 for a narrower `x`, too. The default epsilon, added
   to the variance inside the root, is that of the paper's official cells.
 
   Args:
@@ -23,7 +23,7 @@ def layer_norm(
     bias: broadcasts against `x`.
     epsilon: added to the variance.
   """
-  x = x.astype(jnp.float32)
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   mean = checkpoint_name(jnp.mean(x, axis=-1, keepdims=True), STATISTIC)
   centred = x - mean
   variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
