@@ -4,7 +4,7 @@ python -m hyperjax.main --config=configs/text.py --workdir=runs/text
 python -m hyperjax.main --config=configs/text.py --workdir=runs/mine \
       --config.data.path=FILE_OR_FOLDER
 
-On the source of Python 3.11.7's standard library: test 1.797 bits per
+On the source of Python 3.11.7's standard library: test 1.788 bits per
 character (order-3 count model 2.131), in 3 to 4 minutes on 2 CPU cores.
 """
 
