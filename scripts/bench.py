@@ -155,8 +155,7 @@ def config_of(shape: Shape, overrides: dict[str, Any]):
   config.model.hidden_size = shape.hidden
   config.model.hyper_size = shape.hyper
   config.model.z_size = shape.z
-  for path, value in overrides.items():
-    config.update_from_flattened_dict({path: value})
+  config.update_from_flattened_dict(overrides)
   return config
 
 

@@ -11,8 +11,9 @@ from jax.typing import DTypeLike
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.nn.initializers import orthogonal_gates
 from hyperjax.nn.linear import Bias, GateNorm, LayerNorm, Linear, Product
-from hyperjax.ops import dropout, zoneout
 from hyperjax.ops.lstm import lstm_update
+from hyperjax.ops.random import mask
+from hyperjax.ops.zoneout import zoneout
 
 KERNELS = ('xla', 'pallas')
 
@@ -97,9 +98,9 @@ class LSTM(nnx.Module):
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
     shape = batch_size, self.hidden_size
     return (
-      dropout.draw(keys[0], self.keep_prob, shape),
-      zoneout.draw(keys[1], self.zoneout_c, shape),
-      zoneout.draw(keys[2], self.zoneout_h, shape),
+      mask(keys[0], self.keep_prob, shape),
+      mask(keys[1], self.zoneout_c, shape),
+      mask(keys[2], self.zoneout_h, shape),
     )
 
   def step(
@@ -132,8 +133,8 @@ class LSTM(nnx.Module):
         keep_prob=self.keep_prob,
         key=keep,
       )
-    c = zoneout.zoneout(carry[0], c, stay_c, self.zoneout_c)
-    h = zoneout.zoneout(carry[1], h, stay_h, self.zoneout_h)
+    c = zoneout(carry[0], c, stay_c, self.zoneout_c)
+    h = zoneout(carry[1], h, stay_h, self.zoneout_h)
     return (c, h), h
 
   def _fused_update(self, gates, c, keep):

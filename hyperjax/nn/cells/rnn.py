@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 
 from hyperjax.nn.initializers import orthogonal
 from hyperjax.nn.linear import Bias, GateNorm, Linear, Product
-from hyperjax.ops import zoneout
+from hyperjax.ops.random import mask
+from hyperjax.ops.zoneout import zoneout
 
 
 class RNN(nnx.Module):
@@ -66,7 +67,7 @@ class RNN(nnx.Module):
 
   def noise(self, key: Array | None, batch_size: int) -> Array | None:
     """The mask of zoneout of a step, bool [B, H]; `step` takes it as key."""
-    return zoneout.draw(key, self.zoneout_h, (batch_size, self.hidden_size))
+    return mask(key, self.zoneout_h, (batch_size, self.hidden_size))
 
   def step(
     self, carry: Array, x: Array, key: Array | None = None
@@ -85,7 +86,7 @@ class RNN(nnx.Module):
     """Pre-activations, once [B, H], and h -> h, h."""
     gates = self.bias(gates) if self.bias else gates
     (y,) = self.norm_gates(gates) if self.norm_gates else gates
-    h = zoneout.zoneout(carry, jnp.tanh(y), key, self.zoneout_h)
+    h = zoneout(carry, jnp.tanh(y), key, self.zoneout_h)
     return h, h
 
 
