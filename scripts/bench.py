@@ -544,7 +544,7 @@ def measure_parity() -> list[dict[str, Any]]:
 
 def markdown(result: dict[str, Any]) -> str:
   """The tables of a result."""
-  lines = [f'# Speed on {result["device"]}', '', f'`{result["command"]}`', '']
+  lines = [f'# Speed on {result["device"]}', '']
   versions = ', '.join(f'{k} {v}' for k, v in result['versions'].items())
   lines += [f'{result["date"]}, {result["machine"]}; {versions}.', '']
   if rows := result.get('speed'):
@@ -600,6 +600,13 @@ def markdown(result: dict[str, Any]) -> str:
     for r in rows:
       lines.append(f'| {r["variant"]} | {r["relative_gradient_error"]:.1e} |')
     lines.append('')
+  lines += ['## Measured by', '']
+  for what, origin in result['measured'].items():
+    revision = (origin['git'] or 'no revision')[:12]
+    lines.append(
+      f'- {what}: `{origin["command"]}`, {origin["date"]}, {revision}'
+    )
+  lines.append('')
   return '\n'.join(lines)
 
 
@@ -676,8 +683,14 @@ def main(argv: Sequence[str]) -> None:
   path = pathlib.Path(_OUT.value) / f'{name}.json'
   if path.exists() and not _QUICK.value:
     old = json.loads(path.read_text(encoding='utf-8'))
-    kept = (*PARTS, 'matmul_flops_per_second')
+    kept = (*PARTS, 'matmul_flops_per_second', 'measured')
     result = {k: v for k, v in old.items() if k in kept} | result
+  # Parts and shapes that stay keep the command that measured them.
+  origin = {k: result[k] for k in ('command', 'date', 'git')}
+  measured = result.setdefault('measured', {})
+  measured |= {part: origin for part in parts if part != 'speed'}
+  if 'speed' in parts:
+    measured |= {f'speed, {shape}': origin for shape in chosen}
 
   if 'speed' in parts:
     rows = [
