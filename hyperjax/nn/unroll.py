@@ -1,10 +1,11 @@
 """The one scan over time."""
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array, lax
 
@@ -93,13 +94,24 @@ def _in_chunks(run, carry, steps, length, size):
   return carry, jnp.concatenate([hs, rest])
 
 
+class _Taps(NamedTuple):
+  """Zeros [T, ...], whose gradients are those of what they watch."""
+
+  products: list[Array]
+  inputs: list[Array]  # the inexact leaves of `Cell.project`
+
+
 def _products(cell: nnx.Module) -> list[Product]:
   modules = (module for _, module in nnx.iter_modules(cell))
   return [module for module in modules if isinstance(module, Product)]
 
 
 def _scan(graph, remat, params, carry, xs, taps, transposed=None):
-  """The scan: (carry, (outputs, what each product saw))."""
+  """The scan: (carry, (outputs, what each product saw)).
+
+  Symbols are projected here: to gather their rows within a step is cheaper
+  than to write those of all steps to memory and to read them again.
+  """
   inputs, keys, mask = xs
   cell = nnx.merge(graph, params)
   if keys is not None and hasattr(cell, 'noise'):
@@ -110,8 +122,12 @@ def _scan(graph, remat, params, carry, xs, taps, transposed=None):
   def step(carry, x):
     (x, key, mask), taps = x
     cell = nnx.merge(graph, params)
+    if isinstance(x, OneHot):
+      x = cell.project(x)
+    if taps:
+      x = _watch(x, taps.inputs)
     for k, product in enumerate(_products(cell)):
-      product.tap = taps[k] if taps else None
+      product.tap = taps.products[k] if taps else None
       product.transposed = transposed[k] if transposed else None
     new_carry, h = cell.step(carry, x, key)
     if mask is not None:
@@ -133,69 +149,72 @@ def _where(mask, x, y):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _deferred_scan(scan, params, carry, xs, rest):
-  inputs = _project(scan, params, xs)
+  inputs = _inputs(scan, params, xs)
   transposed = _transposed(scan, params, carry)
   carry, (hs, _) = scan(params, carry, (inputs, *rest), None, transposed)
   return carry, hs
 
 
 def _deferred_forward(scan, params, carry, xs, rest):
-  inputs = _project(scan, params, xs)
-  taps = _taps(scan, params, carry, inputs, rest)
+  inputs = _inputs(scan, params, xs)
   transposed = _transposed(scan, params, carry)
 
-  def run(params, carry, inputs, taps):
+  def run(params, carry, taps):
     carry, (hs, seen) = scan(params, carry, (inputs, *rest), taps, transposed)
     return (carry, hs), seen
 
-  out, pull_back, seen = jax.vjp(run, params, carry, inputs, taps, has_aux=True)
-  if isinstance(xs, OneHot):
-    pull_back = _without(inputs, pull_back)
+  projected = jax.eval_shape(functools.partial(_project, scan), params, xs)
+  taps = _taps(scan, params, carry, inputs, rest, projected)
+  out, pull_back, seen = jax.vjp(run, params, carry, taps, has_aux=True)
   return out, (pull_back, seen, params, xs)
 
 
 def _deferred_backward(scan, residuals, cotangents):
   pull_back, seen, params, xs = residuals
-  inputs, project_back = jax.vjp(
-    lambda params, xs: _project(scan, params, xs), params, xs
+  from_scan, carry, taps = pull_back(cotangents)
+  projected, project_back = jax.vjp(
+    functools.partial(_project, scan), params, xs
   )
-  pull_back = _with(inputs, pull_back)
-  from_scan, carry, inputs, taps = pull_back(cotangents)
-  from_inputs, xs = project_back(inputs)
+  from_inputs, xs = project_back(_untapped(projected, taps.inputs))
   cell = nnx.merge(scan.args[0], jax.tree.map(jnp.add, from_scan, from_inputs))
-  for product, x, tap in zip(_products(cell), seen, taps, strict=True):
+  for product, x, tap in zip(_products(cell), seen, taps.products, strict=True):
     product.kernel[...] = deferred.weight_gradient(x, tap, product.dtype)
   return nnx.state(cell), carry, xs, None
+
+
+def _inputs(scan, params, xs):
+  """What the scan runs over; it projects symbols itself."""
+  return xs if isinstance(xs, OneHot) else _project(scan, params, xs)
 
 
 def _project(scan, params, xs):
   return nnx.merge(scan.args[0], params).project(xs)
 
 
-@jax.tree_util.register_static
-@dataclasses.dataclass(frozen=True)
-class _Hole:
-  """Stands where the k-th input product was."""
-
-  k: int
-
-
-def _without(inputs, pull_back):
-  """The pull-back without the input products, which it need not keep.
-
-  Those of symbols are the largest arrays of all, and cheap to gather anew.
-  """
-  places = {id(x): _Hole(k) for k, x in enumerate(jax.tree.leaves(inputs))}
-  return jax.tree.map(lambda x: places.get(id(x), x), pull_back)
-
-
-def _with(inputs, pull_back):
-  leaves = jax.tree.leaves(inputs)
+def _watch(tree, taps):
+  """The tree, whose gradient goes to the taps and nowhere else."""
+  taps = iter(taps)
   return jax.tree.map(
-    lambda x: leaves[x.k] if isinstance(x, _Hole) else x,
-    pull_back,
-    is_leaf=lambda x: isinstance(x, _Hole),
+    lambda x: (
+      deferred.watch(lax.stop_gradient(x), next(taps)) if _is_inexact(x) else x
+    ),
+    tree,
   )
+
+
+def _untapped(tree, taps):
+  """The gradients of a tree from those of its taps."""
+  taps = iter(taps)
+  return jax.tree.map(
+    lambda x: (
+      next(taps) if _is_inexact(x) else np.zeros(x.shape, jax.dtypes.float0)
+    ),
+    tree,
+  )
+
+
+def _is_inexact(x):
+  return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _transposed(scan, params, carry):
@@ -209,21 +228,27 @@ def _transposed(scan, params, carry):
   ]
 
 
-def _taps(scan, params, carry, inputs, rest):
-  """A zero tap for every product and time step, of the product's shape."""
+def _taps(scan, params, carry, inputs, rest, projected):
+  """A zero tap for each product and input product of every time step."""
   products = _products(nnx.merge(scan.args[0], params))
+  input_taps = [
+    jnp.zeros(x.shape, x.dtype)
+    for x in jax.tree.leaves(projected)
+    if _is_inexact(x)
+  ]
   length = jax.tree.leaves(inputs)[0].shape[0]
-  dummy = [jnp.zeros(length) for _ in products]
+  dummy = _Taps([jnp.zeros(length) for _ in products], input_taps)
   _, (_, seen) = jax.eval_shape(scan, params, carry, (inputs, *rest), dummy)
   if any(x is None for x in seen):
     raise ValueError('a Product is called once a step; this one never was')
-  return [
+  product_taps = [
     jnp.zeros(
       (*x.shape[:-1], product.kernel.shape[-1]),
       jnp.result_type(x, product.kernel[...]),
     )
     for x, product in zip(seen, products, strict=True)
   ]
+  return _Taps(product_taps, input_taps)
 
 
 _deferred_scan.defvjp(_deferred_forward, _deferred_backward)
