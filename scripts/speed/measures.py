@@ -1,0 +1,290 @@
+"""What is measured, and how: each function makes a part of the result."""
+
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hyperjax.errors import UserError
+from hyperjax.training import loop
+from hyperjax.training.hooks import Every, Hook
+from hyperjax.training.progress import say
+
+from speed.contenders import (
+  CUDNN,
+  FULL,
+  FUSED,
+  ON_ACCELERATORS,
+  OURS,
+  PEER,
+  SHAPES,
+  Shape,
+  cudnn,
+  on_accelerator,
+  ours,
+  peers,
+  trainer,
+)
+
+
+def time_shape(
+  name: str, shape: Shape, kinds: Sequence[str], repeats: int
+) -> list[dict[str, Any]]:
+  """A row for each contender and kind."""
+  variants = OURS | (ON_ACCELERATORS if on_accelerator() else {})
+  contenders = []
+  for contender, overrides in variants.items():
+    say(f'{name}: compiling {contender}')
+    contenders.append(ours(contender, shape, overrides))
+  if jax.default_backend() == 'gpu':
+    contenders.append(cudnn(shape))
+  contenders += peers(shape)
+  rows = []
+  for kind in kinds:
+    say(f'{name}: {kind}, {repeats} turns of {len(contenders)}')
+    seconds = {contender.name: [] for contender in contenders}
+    for turn in range(repeats + 1):
+      for contender in contenders:
+        function, steps = contender.workload[kind]
+        began = time.perf_counter()
+        function()
+        if turn:  # the first turn warms up
+          took = (time.perf_counter() - began) / steps
+          seconds[contender.name].append(took)
+    for contender in contenders:
+      turns = seconds[contender.name]
+      rows.append(
+        {
+          'shape': name,
+          'contender': contender.name,
+          'kind': kind,
+          'milliseconds': statistics.median(turns) * 1e3,
+          'least': min(turns) * 1e3,
+          'most': max(turns) * 1e3,
+          **against(seconds, contender.name, PEER, 'speed_over_peer', True),
+          **against(seconds, contender.name, FUSED, 'time_over_fused', False),
+          **against(seconds, contender.name, CUDNN, 'time_over_cudnn', False),
+          'compile_seconds': contender.compile_seconds,
+          'temporaries_mib': contender.temporaries
+          and contender.temporaries / 2**20,
+          'flops': shape.flops('Hyper' in contender.name)
+          if kind == 'train step'
+          else None,
+        }
+      )
+  return rows
+
+
+def against(seconds, name, other, label, speed):
+  """The median over turns of a ratio within a turn."""
+  if other not in seconds:
+    return {}
+  pairs = zip(seconds[name], seconds[other], strict=True)
+  ratios = [theirs / mine if speed else mine / theirs for mine, theirs in pairs]
+  return {label: statistics.median(ratios)}
+
+
+def matmul_rate() -> float:
+  """FLOP/s of a large float32 matmul: what this machine can do at best."""
+  x = jnp.ones((4096 if on_accelerator() else 2048,) * 2)
+  function = jax.jit(jnp.matmul)
+  seconds = []
+  for _ in range(6):
+    began = time.perf_counter()
+    jax.block_until_ready(function(x, x))
+    seconds.append(time.perf_counter() - began)
+  return 2 * len(x) ** 3 / min(seconds[1:])
+
+
+def memory() -> list[dict[str, Any]]:
+  """Peak temporaries of a full PTB train step, compiled but not run."""
+  rows = []
+  for remat, defer in (
+    ('elementwise', True),
+    ('step', True),
+    ('nothing', True),
+    ('nothing', False),
+  ):
+    overrides = {
+      'model.cell': 'ln_hyper_lstm',
+      'unroll.remat': remat,
+      'unroll.defer': defer,
+    }
+    say(f'memory: compiling remat {remat}, defer {defer}')
+    _, source, advance, start = trainer(FULL, overrides)
+    step = advance.lower(jax.eval_shape(start), source.arrays(), 1).compile()
+    size = step.memory_analysis().temp_size_in_bytes
+    rows.append(
+      {'remat': remat, 'defer': defer, 'temporaries_mib': size / 2**20}
+    )
+  return rows
+
+
+def start() -> dict[str, Any]:
+  """Seconds from the command to the end of its first step, twice."""
+  # Penn Treebank where it is, and else a text with the same sizes.
+  folder = os.environ.get('HYPERJAX_DATA_DIR', '')
+  if folder and (pathlib.Path(folder) / 'ptb').exists():
+    command = ['--config=configs/ptb.py:ln_hyper_lstm']
+  else:
+    command = [
+      '--config=configs/text.py:ln_hyper_lstm',
+      '--config.model.hidden_size=1000',
+      '--config.model.hyper_size=128',
+      '--config.model.z_size=16',
+      '--config.data.batch_size=128',
+      '--config.data.sequence_length=100',
+    ]
+  command += [
+    '--config.train.log_every=1',
+    '--config.train.checkpoint_every=1',
+    '--config.train.num_steps=1000',
+  ]
+  took = {}
+  with tempfile.TemporaryDirectory() as scratch:
+    for name in ('cold', 'warm'):
+      say(f'start: {name} compile cache')
+      workdir = pathlib.Path(scratch) / name
+      took[name] = _first_step(command, workdir, pathlib.Path(scratch) / 'xla')
+  return {'command': shlex.join(command[:-3]), **took}
+
+
+def _first_step(command, workdir, cache):
+  """Seconds until a run has written the metrics of a step."""
+  environment = os.environ | {
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
+  began = time.perf_counter()
+  with subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'hyperjax.main',
+      f'--workdir={workdir}',
+      *command,
+    ],
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as child:
+    metrics = workdir / 'metrics.jsonl'
+    while not (metrics.exists() and metrics.stat().st_size):
+      if child.poll() is not None:
+        raise UserError(f'the run ended early: {child.stderr.read()[-500:]}')
+      time.sleep(0.02)
+    took = time.perf_counter() - began
+    child.kill()
+  return took
+
+
+def gap(repeats: int) -> dict[str, Any]:
+  """What the training loop adds to the steps themselves.
+
+  The loop of `training.loop`, with dispatches as long as runs have them, from
+  the moment when these have grown; and as many steps in one dispatch; in turns.
+  """
+  shape, warmup, count = SHAPES['ptb-32x50'], 16, 24
+  _, source, advance, start = trainer(shape, {'model.cell': 'ln_hyper_lstm'})
+  arrays, state = source.arrays(), start()
+  say(f'gap: {repeats} turns of {count} steps')
+  ratios, dispatches = [], 0
+  for turn in range(repeats + 1):
+    state, marks = _looped(state, advance, arrays, warmup + count)
+    first = next(k for k, (step, _) in enumerate(marks) if step >= warmup)
+    (begin, began), (end, ended) = marks[first], marks[-1]
+    looped = (ended - began) / (end - begin)
+    began = time.perf_counter()
+    state, _ = advance(state, arrays, count)
+    jax.block_until_ready(state)
+    alone = (time.perf_counter() - began) / count
+    if turn:  # the first turn compiles
+      ratios.append(looped / alone)
+      dispatches = len(marks) - 1 - first
+  return {
+    'shape': 'ptb-32x50',
+    'steps': count,
+    'dispatches': dispatches,
+    'gap': statistics.median(ratios) - 1,
+    'least': min(ratios) - 1,
+    'most': max(ratios) - 1,
+  }
+
+
+def _looped(state, advance, arrays, count):
+  """The state after `count` steps, and when each dispatch was done."""
+  start, marks = int(state.step), []
+  hook = Hook(Every(start + count, last=start + count), lambda *_: None)
+  with loop.Interruption() as interruption:
+    state = loop.run(
+      state,
+      lambda state, count: advance(state, arrays, count),
+      [hook],
+      num_steps=start + count,
+      steps_per_dispatch=count,
+      on_metrics=lambda step, *_: marks.append(
+        (step - start, time.perf_counter())
+      ),
+      on_stop=lambda *_: None,
+      interruption=interruption,
+    )
+  return state, marks
+
+
+def parity() -> list[dict[str, Any]]:
+  """How far gradients are from those of the plain scan in float64.
+
+  Of the Penn Treebank model, with its initial weights and fresh streams.
+  """
+  shape = Shape(1000, 128, 16, 50, 16, 20)
+  plain = OURS['LN HyperLSTM, plain scan']
+  task, source, _, start = trainer(shape, plain)
+  state = start()
+  batch, key = source.batch(source.arrays(), None, None), jax.random.key(0)
+
+  def gradient(task, params, carry):
+    def loss(params):
+      return task.loss(params, state.state, carry, batch, key)[0]
+
+    return jax.jit(jax.grad(loss))(params)
+
+  def double(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
+
+  say('parity: float64')
+  carry = task.carry(shape.batch)
+  with jax.enable_x64(True):
+    exact = gradient(task, double(state.params), double(carry))
+    exact = jax.tree.map(np.asarray, exact)
+  rows = []
+  for name, overrides in {
+    'plain scan': plain,
+    'default': {'model.cell': 'ln_hyper_lstm'},
+    "remat 'step'": {'model.cell': 'ln_hyper_lstm', 'unroll.remat': 'step'},
+    'bfloat16 products': {'model.cell': 'ln_hyper_lstm', 'dtype': 'bfloat16'},
+  }.items():
+    say(f'parity: {name}')
+    task, *_ = trainer(shape, overrides)
+    actual = gradient(task, state.params, carry)
+    pairs = [
+      (np.asarray(a, np.float64) - b, b)
+      for a, b in zip(*map(jax.tree.leaves, (actual, exact)), strict=True)
+    ]
+    norms = [
+      sum(float((x**2).sum()) for x in xs) for xs in zip(*pairs, strict=True)
+    ]
+    error = (norms[0] / norms[1]) ** 0.5
+    rows.append({'variant': name, 'relative_gradient_error': error})
+  return rows

@@ -1,0 +1,102 @@
+"""A result as Markdown."""
+
+from typing import Any
+
+
+def markdown(result: dict[str, Any]) -> str:
+  """The tables of a result."""
+  lines = [f'# Speed on {result["device"]}', '']
+  versions = ', '.join(f'{k} {v}' for k, v in result['versions'].items())
+  lines += [f'{result["date"]}, {result["machine"]}; {versions}.', '']
+  if rows := result.get('speed'):
+    rate = result['matmul_flops_per_second']
+    lines += [
+      'Milliseconds are the median of the turns, with the least and the most;',
+      'ratios are medians of ratios within a turn. "Of peak" is the share of',
+      f'a large float32 matmul, {rate / 1e9:,.0f} GFLOP/s here.',
+      '',
+    ]
+    for shape in dict.fromkeys(row['shape'] for row in rows):
+      lines += _speed_table(shape, [r for r in rows if r['shape'] == shape])
+  if rows := result.get('memory'):
+    lines += [
+      '## Peak temporaries',
+      '',
+      'LN HyperLSTM 1000/128, N_z 16, batch 128, 100 steps, a train step.',
+      '',
+      '| remat | defer | MiB |',
+      '| --- | --- | ---: |',
+    ]
+    for r in rows:
+      mib = f'{r["temporaries_mib"]:,.0f}'
+      lines.append(f'| {r["remat"]} | {r["defer"]} | {mib} |')
+    lines.append('')
+  if start := result.get('start'):
+    lines += [
+      '## Start to first step',
+      '',
+      f'`{start["command"]}`: {start["cold"]:.1f} s with an empty compile',
+      f'cache, {start["warm"]:.1f} s with a full one.',
+      '',
+    ]
+  if gap := result.get('gap'):
+    spread = f'{100 * gap["least"]:.1f} to {100 * gap["most"]:.1f}'
+    lines += [
+      '## Host gap between steps',
+      '',
+      f'{100 * gap["gap"]:.1f} % ({spread}): {gap["steps"]} steps of',
+      f'{gap["shape"]} through the training loop, in {gap["dispatches"]}',
+      'dispatches, over as many in one dispatch.',
+      '',
+    ]
+  if rows := result.get('parity'):
+    lines += [
+      '## Gradients against float64',
+      '',
+      'Norm of the difference over the norm, all parameters at once, at the',
+      'initial weights of the Penn Treebank model, 16 x 20 symbols.',
+      '',
+      '| variant | relative error |',
+      '| --- | ---: |',
+    ]
+    for r in rows:
+      lines.append(f'| {r["variant"]} | {r["relative_gradient_error"]:.1e} |')
+    lines.append('')
+  lines += ['## Measured by', '']
+  for what, origin in result['measured'].items():
+    revision = (origin['git'] or 'no revision')[:12]
+    lines.append(
+      f'- {what}: `{origin["command"]}`, {origin["date"]}, {revision}'
+    )
+  lines.append('')
+  return '\n'.join(lines)
+
+
+def _speed_table(shape, rows):
+  columns = {
+    'speed_over_peer': 'speed over PyTorch HyperLSTM',
+    'time_over_fused': 'time over torch.nn.LSTM',
+    'time_over_cudnn': 'time over cuDNN LSTM',
+  }
+  columns = {k: v for k, v in columns.items() if k in rows[0]}
+  head = ['', 'ms', 'least', 'most', *columns.values()]
+  head += ['of peak', 'compile s', 'temporaries MiB']
+  lines = []
+  for kind in dict.fromkeys(row['kind'] for row in rows):
+    lines += [
+      f'## {shape}, {kind}',
+      '',
+      f'| {" | ".join(head)} |',
+      f'| --- |{" ---: |" * (len(head) - 1)}',
+    ]
+    for row in (r for r in rows if r['kind'] == kind):
+      cells = [row['contender']]
+      cells += [f'{row[k]:,.1f}' for k in ('milliseconds', 'least', 'most')]
+      cells += [f'{row[k]:.2f}' for k in columns]
+      cells.append(f'{row["of_peak"]:.0%}' if row.get('of_peak') else '')
+      whole = kind == 'train step' and row['compile_seconds']
+      cells.append(f'{row["compile_seconds"]:.1f}' if whole else '')
+      cells.append(f'{row["temporaries_mib"]:,.0f}' if whole else '')
+      lines.append(f'| {" | ".join(cells)} |')
+    lines.append('')
+  return lines
