@@ -127,9 +127,7 @@ def config_of(row: Row, budget: float = 1.0, data_dir: str = '') -> ConfigDict:
   config = configs.load(str(FOLDER.parent / row.config))
   fields = {**row.overrides, **({'data.dir': data_dir} if data_dir else {})}
   override(config, fields)
-  config.train.num_steps = max(1, round(budget * config.train.num_steps))
-  warmup_steps = round(budget * config.optimizer.warmup_steps)
-  config.optimizer.warmup_steps = warmup_steps
+  configs.scale_steps(config, budget)
   return config
 
 
