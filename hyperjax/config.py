@@ -97,6 +97,26 @@ def language_model_config() -> ConfigDict:
   return config
 
 
+def classification_config() -> ConfigDict:
+  """`base_config` with the fields of `tasks/image_classification.py`."""
+  config = base_config()
+  config.task.update({'name': 'image_classification', 'l2': 0.0})
+  config.data.update(
+    {
+      'dir': '',
+      'image_shape': (32, 32, 3),
+      'num_classes': 10,
+      'num_valid': 5_000,  # taken from the training images
+      'pad': 0,  # pixels a side, before a random crop
+      'flip': False,
+      'normalize': 'unit',  # standard: mean 0, deviation 1 by channel
+    }
+  )
+  config.optimizer.clip_norm = 0.0
+  config.eval.update({'num_streams': 1_000, 'quick_streams': 1_000})
+  return config
+
+
 def parse_argument(
   argument: str, rows: Iterable[str], options: Iterable[str] = ()
 ) -> tuple[str, set[str]]:
@@ -125,6 +145,45 @@ def parse_argument(
         f'{did_you_mean(word, rows + options)}'
       )
   return row or rows[0], chosen
+
+
+def parse_budget(argument: str) -> tuple[str, float]:
+  """Takes `budget=SHARE` out of what follows the colon.
+
+  Returns:
+    The rest, for `parse_argument`, and the share; 1 where none is given.
+  """
+  words = argument.split(',')
+  found = [word for word in words if word.startswith('budget=')]
+  if not found:
+    return argument, 1.0
+  try:
+    (value,) = (float(word.partition('=')[2]) for word in found)
+  except ValueError:
+    value = math.nan
+  if not 0 < value < math.inf:
+    raise UserError(
+      f"--config: '{','.join(found)}' must be one budget above 0, such as "
+      f'budget=0.1'
+    )
+  return ','.join(word for word in words if word not in found), value
+
+
+def scale_steps(config: ConfigDict, budget: float) -> None:
+  """Takes a share of a run's steps, with its schedule; at least a step."""
+
+  def scaled(steps):
+    return max(1, round(budget * steps))
+
+  config.train.num_steps = scaled(config.train.num_steps)
+  if config.optimizer.warmup_steps:
+    config.optimizer.warmup_steps = round(
+      budget * config.optimizer.warmup_steps
+    )
+  if 'boundaries' in config.optimizer:
+    config.optimizer.boundaries = tuple(
+      scaled(step) for step in config.optimizer.boundaries
+    )
 
 
 def take_spec(argv: Sequence[str]) -> tuple[str | None, list[str]]:

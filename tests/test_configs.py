@@ -171,3 +171,62 @@ def test_a_field_too_many_or_too_few_is_named(
     run.train(tiny_config, tmp_path / 'run')
   assert message in str(error.value)
   assert not (tmp_path / 'run').exists()
+
+
+def test_the_papers_values_of_cifar10(repository):
+  config = configs.load(f'{repository}/configs/cifar10.py:wrn_40_2')
+  assert (config.data.batch_size, config.data.pad) == (128, 2)
+  assert config.data.flip
+  assert (config.optimizer.name, config.optimizer.nesterov) == ('sgd', True)
+  assert config.optimizer.learning_rate == 0.1
+  assert config.optimizer.boundaries == (28_000, 56_000, 84_000, 112_000)
+  assert config.optimizer.rates == (0.02, 0.004, 0.0008, 0.00016)
+  assert config.train.num_steps == 140_000
+  hyper = configs.load(f'{repository}/configs/cifar10.py:hyper_wrn_40_2')
+  assert hyper.optimizer.name == 'adam'
+  assert hyper.optimizer.learning_rate == 0.002
+  assert hyper.optimizer.boundaries == (168_000, 336_000, 504_000)
+  assert hyper.optimizer.rates == (0.001, 0.0002, 0.00005)
+  assert hyper.train.num_steps == 672_000
+  assert (hyper.model.block_size, hyper.model.z_size) == (16, 64)
+
+
+def test_the_papers_values_of_mnist(repository):
+  config = configs.load(f'{repository}/configs/mnist.py:hyper_conv')
+  assert (config.data.batch_size, config.data.pad) == (1_000, 1)
+  assert (config.optimizer.name, config.optimizer.learning_rate) == (
+    'adam',
+    1e-3,
+  )
+  assert config.model.z_size == 4
+
+
+def test_a_budget_scales_the_steps_and_the_schedule(repository):
+  config = configs.load(
+    f'{repository}/configs/cifar10.py:hyper_wrn_40_1,budget=0.1'
+  )
+  assert config.train.num_steps == 67_200
+  assert config.optimizer.boundaries == (16_800, 33_600, 50_400)
+  assert config.optimizer.rates == (0.001, 0.0002, 0.00005)
+
+
+@pytest.mark.parametrize(
+  'words', ['budget=0', 'budget=-1', 'budget=x', 'budget=', 'budget=nan']
+)
+def test_a_budget_that_is_no_share_is_refused(words):
+  with pytest.raises(UserError) as error:
+    configs.parse_budget(f'row,{words}')
+  assert str(error.value) == (
+    f"--config: '{words}' must be one budget above 0, such as budget=0.1"
+  )
+
+
+def test_two_budgets_are_refused():
+  with pytest.raises(UserError, match="'budget=1,budget=2' must be one budget"):
+    configs.parse_budget('budget=1,row,budget=2')
+
+
+def test_a_budget_stands_anywhere():
+  assert configs.parse_budget('budget=0.5,row') == ('row', 0.5)
+  assert configs.parse_budget('row,budget=2,images') == ('row,images', 2.0)
+  assert configs.parse_budget('') == ('', 1.0)

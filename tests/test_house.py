@@ -81,6 +81,12 @@ def rows():
     for row in configs.load_module(path)['ROWS']:
       yield f'{path}:{row}'
       yield f'{path}:{row},smoke'
+  for name in ('mnist', 'cifar10'):
+    path = REPOSITORY / 'configs' / f'{name}.py'
+    for row in configs.load_module(path)['ROWS']:
+      yield f'{path}:{row}'
+      yield f'{path}:{row},budget=0.1'
+  yield f'{REPOSITORY}/configs/cifar10.py:wrn_40_1,images'
   for row in ('hyper_lstm', 'ln_lstm', 'lstm'):
     yield f'{REPOSITORY}/configs/text.py:{row}'
 

@@ -55,6 +55,8 @@ ACCELERATOR_SHAPES = {
   'enwik8-2048-128x300': Shape(2048, 512, 64, 205, 128, 300),
   'handwriting-32x300': Shape(900, 128, 4, 50, 32, 300),
 }
+RESNETS = 'wrn_40_2', 'hyper_wrn_40_2'  # of configs/cifar10.py
+RESNET_BATCHES = {'cpu': 32, 'accelerator': 128}
 QUICK = {'ptb-32x10': Shape(1000, 128, 16, 50, 32, 10)}
 FULL = Shape(1000, 128, 16, 50, 128, 100)  # of `memory`
 
@@ -118,6 +120,16 @@ class FixedBatch:
     return {'inputs': arrays[0], 'targets': arrays[1]}
 
 
+class FixedImages(FixedBatch):
+  """The same of random images."""
+
+  def __init__(self, batch: int, image_shape: tuple[int, int, int]):
+    rng = np.random.default_rng(0)
+    self.meta = {}
+    self.inputs = jnp.asarray(rng.normal(size=(batch, *image_shape)), 'float32')
+    self.targets = jnp.asarray(rng.integers(10, size=batch), jnp.int32)
+
+
 def config_of(shape: Shape, overrides: dict[str, Any]):
   """The config of a language model of this shape, as a run would have it."""
   config = language_model_config()
@@ -133,13 +145,18 @@ def config_of(shape: Shape, overrides: dict[str, Any]):
 
 def trainer(shape: Shape, overrides: dict[str, Any]):
   """(task, source, `advance`, a function that makes its first state)."""
-  config = config_of(shape, overrides)
-  task, source = run.build_task(config), FixedBatch(shape)
+  return trainer_of(config_of(shape, overrides), FixedBatch(shape))
+
+
+def trainer_of(config, source):
+  """The same of a config and what gives its batches."""
+  task = run.build_task(config)
   options = config.optimizer.to_dict()
   optimizer, _ = optimizers.build(num_steps=1_000_000, **options)
   seeds = seed_axis.of(0, 1)
   advance = make_advance(task, source, optimizer, seeds)
-  start = jax.jit(lambda: init_state(task, optimizer, shape.batch, seeds))
+  size = config.data.batch_size
+  start = jax.jit(lambda: init_state(task, optimizer, size, seeds))
   return task, source, advance, start
 
 

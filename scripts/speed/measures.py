@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperjax import config as configs
 from hyperjax.errors import UserError
 from hyperjax.training import loop
 from hyperjax.training.hooks import Every, Hook
@@ -27,13 +28,17 @@ from speed.contenders import (
   ON_ACCELERATORS,
   OURS,
   PEER,
+  RESNET_BATCHES,
+  RESNETS,
   SHAPES,
+  FixedImages,
   Shape,
   cudnn,
   on_accelerator,
   ours,
   peers,
   trainer,
+  trainer_of,
 )
 
 
@@ -188,6 +193,47 @@ def _first_step(command, workdir, cache):
     took = time.perf_counter() - began
     child.kill()
   return took
+
+
+def resnet(repeats: int) -> list[dict[str, Any]]:
+  """Train steps of the residual networks, plain and hyper, in turns."""
+  batch = RESNET_BATCHES['accelerator' if on_accelerator() else 'cpu']
+  runs, seconds = {}, {}
+  for row in RESNETS:
+    say(f'resnet: compiling {row}')
+    config = configs.load(f'configs/cifar10.py:{row}')
+    config.data.batch_size = batch
+    source = FixedImages(batch, config.data.image_shape)
+    _, _, advance, start = trainer_of(config, source)
+    state, arrays = start(), source.arrays()
+    began = time.perf_counter()
+    step = advance.lower(state, arrays, 1).compile()
+    runs[row] = [step, state, arrays, time.perf_counter() - began]
+    seconds[row] = []
+  say(f'resnet: {repeats} turns of {len(runs)}')
+  for turn in range(repeats + 1):
+    for row, (step, state, arrays, _) in runs.items():
+      began = time.perf_counter()
+      state, _ = step(state, arrays, 1)
+      runs[row][1] = jax.block_until_ready(state)
+      if turn:
+        seconds[row].append(time.perf_counter() - began)
+  plain = seconds[RESNETS[0]]
+  return [
+    {
+      'row': row,
+      'batch': batch,
+      'milliseconds': statistics.median(turns) * 1e3,
+      'least': min(turns) * 1e3,
+      'most': max(turns) * 1e3,
+      'images_per_second': batch / statistics.median(turns),
+      'time_over_plain': statistics.median(
+        mine / theirs for mine, theirs in zip(turns, plain, strict=True)
+      ),
+      'compile_seconds': runs[row][3],
+    }
+    for row, turns in seconds.items()
+  ]
 
 
 def gap(repeats: int) -> dict[str, Any]:

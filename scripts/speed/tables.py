@@ -18,6 +18,22 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for shape in dict.fromkeys(row['shape'] for row in rows):
       lines += _speed_table(shape, [r for r in rows if r['shape'] == shape])
+  if rows := result.get('resnet'):
+    lines += [
+      '## Residual networks, train step',
+      '',
+      f'Batches of {rows[0]["batch"]} images of 32 x 32.',
+      '',
+      '|  | ms | least | most | images/s | time over plain | compile s |',
+      '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for r in rows:
+      times = [f'{r[k]:,.1f}' for k in ('milliseconds', 'least', 'most')]
+      times.append(f'{r["images_per_second"]:,.1f}')
+      times.append(f'{r["time_over_plain"]:.3f}')
+      times.append(f'{r["compile_seconds"]:.1f}')
+      lines.append(f'| `{r["row"]}` | {" | ".join(times)} |')
+    lines.append('')
   if rows := result.get('memory'):
     lines += [
       '## Peak temporaries',

@@ -224,3 +224,74 @@ def test_adamw_may_leave_weights_alone():
   decayed = updates_of(name='adamw', weight_decay=0.0)
   for (first, _), (second, _) in zip(plain, decayed, strict=True):
     np.testing.assert_allclose(first['w'], second['w'], rtol=1e-6)
+
+
+def test_rates_in_steps_change_at_their_boundaries():
+  _, rate = optimizer.build(
+    name='sgd',
+    learning_rate=0.1,
+    num_steps=100,
+    schedule='steps',
+    boundaries=(3, 7),
+    rates=(0.02, 0.004),
+  )
+  rates = [float(rate(step)) for step in range(9)]
+  np.testing.assert_allclose(rates, [0.1] * 3 + [0.02] * 4 + [0.004] * 2)
+
+
+def test_boundaries_count_from_the_first_step_after_a_warm_up_too():
+  _, rate = optimizer.build(
+    name='adam',
+    learning_rate=0.1,
+    num_steps=100,
+    schedule='steps',
+    warmup_steps=2,
+    boundaries=(5,),
+    rates=(0.01,),
+  )
+  rates = [float(rate(step)) for step in range(7)]
+  np.testing.assert_allclose(rates, [0.05, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_nesterov_looks_ahead():
+  steps = list(updates_of(name='sgd', nesterov=True))
+  trace = 0.0
+  for (update, _), grad in zip(steps, GRADS, strict=True):
+    trace = grad['w'] + 0.9 * trace
+    expected = -0.1 * (grad['w'] + 0.9 * trace)
+    np.testing.assert_allclose(update['w'], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    ({'schedule': 'steps'}, 'boundaries has 0 steps'),
+    (
+      {'schedule': 'steps', 'boundaries': (5,), 'rates': (0.1, 0.2)},
+      'boundaries has 1 steps and config.optimizer.rates 2 rates',
+    ),
+    (
+      {'schedule': 'steps', 'boundaries': (5, 4), 'rates': (0.1, 0.2)},
+      'boundaries (5, 4) must ascend from 1',
+    ),
+    (
+      {'schedule': 'steps', 'boundaries': (5,), 'rates': (0.0,)},
+      'rates (0.0,) must be above 0',
+    ),
+    ({'boundaries': (5,), 'rates': (0.1,)}, "the schedule is 'constant'"),
+    (
+      {
+        'schedule': 'steps',
+        'warmup_steps': 5,
+        'boundaries': (5,),
+        'rates': (0.1,),
+      },
+      'boundaries begin at 5, within the 5 steps of warm-up',
+    ),
+    ({'nesterov': True}, 'nesterov: only sgd has momentum'),
+  ],
+)
+def test_bad_steps_are_refused(options, words):
+  with pytest.raises(UserError) as error:
+    optimizer.build(name='adam', learning_rate=0.1, num_steps=10, **options)
+  assert words in str(error.value)
