@@ -120,7 +120,7 @@ def _of_archive(path):
     tarfile.TarError,
     zlib.error,
   ) as error:
-    reason = str(error).replace('\n', ' ')
+    reason = str(error).split('\n')[0].removesuffix(':')
     raise UserError(
       f'{path}: neither a folder nor a whole tar archive ({reason}); get the '
       f'file again'
