@@ -102,10 +102,9 @@ def _of_archive(path):
         _Entry(
           f'{path}, {member.name}',
           pathlib.PurePosixPath(member.name).parts,
-          archive.extractfile(member).read() if member.isfile() else None,
+          _member_content(archive, member),
         )
         for member in archive
-        if member.isfile() or member.isdir()
       ]
       # tarfile takes an archive that is cut off between two files for a whole
       # one; but a whole one has a block of zeros at the end.
@@ -115,6 +114,7 @@ def _of_archive(path):
   except (
     OSError,
     EOFError,
+    KeyError,  # a link to what is not in the archive
     ValueError,
     lzma.LZMAError,
     tarfile.TarError,
@@ -125,6 +125,14 @@ def _of_archive(path):
       f'{path}: neither a folder nor a whole tar archive ({reason}); get the '
       f'file again'
     ) from error
+
+
+def _member_content(archive, member):
+  """The bytes, also of a link to another member; None for a folder."""
+  if member.isdir():
+    return None
+  file = archive.extractfile(member)
+  return file.read() if file else b''  # a device or the like
 
 
 def _take_images(path, entries):

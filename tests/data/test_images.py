@@ -372,6 +372,24 @@ def test_an_archive_may_have_all_in_one_folder(tmp_path, prefix):
   assert build(archive).meta == build(folder).meta
 
 
+@pytest.mark.parametrize('kind', [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_an_archive_is_what_it_leads_to(tmp_path, kind):
+  path = pack(tmp_path / 'pets.tar', tree())
+  same = tree()['train/cat/0.png']
+  folder = write(tmp_path / 'pets', tree() | {'train/cat/link.png': same})
+  with tarfile.open(path, 'a') as archive:
+    member = tarfile.TarInfo('train/cat/link.png')
+    member.type = kind
+    hard = kind == tarfile.LNKTYPE
+    member.linkname = 'train/cat/0.png' if hard else '0.png'
+    archive.addfile(member)
+  assert build(path).meta == build(folder).meta
+  with tarfile.open(path, 'a') as archive:
+    member.name, member.linkname = 'train/cat/lost.png', 'nowhere.png'
+    archive.addfile(member)
+  assert 'nowhere.png' in refusal(path)
+
+
 def test_without_valid_images_are_held_out(tmp_path):
   source = build(write(tmp_path, tree()), num_valid=5)
   assert source.meta['sizes'] == {'train': 7, 'valid': 5, 'test': 12}
