@@ -30,6 +30,7 @@ setup(
     'numpy>=2.0',
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8',
+    'pillow>=11.0',
     'requests>=2.31',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',

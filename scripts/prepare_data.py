@@ -1,6 +1,6 @@
-"""Prepares a text as a tfds data set (array_record) ahead of its first run.
+"""Prepares data as a tfds data set (array_record) ahead of its first run.
 
-python scripts/prepare_data.py --name=enwik8|ptb \
+python scripts/prepare_data.py --name=ptb|enwik8|mnist|cifar10 \
   [--raw_dir=FOLDER] [--data_dir=FOLDER]
 
 Without --raw_dir the raw files are downloaded. Runs look for the set in
@@ -16,7 +16,7 @@ from hyperjax import command_line
 from hyperjax.data import prepared
 from hyperjax.errors import UserError
 
-_NAME = flags.DEFINE_enum('name', None, ['ptb', 'enwik8'], 'The data set.')
+_NAME = flags.DEFINE_enum('name', None, prepared.NAMES, 'The data set.')
 _RAW_DIR = flags.DEFINE_string('raw_dir', '', 'Folder with the raw files.')
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'Folder of all tfds data sets.')
 
@@ -25,11 +25,16 @@ def main(argv: Sequence[str]) -> None:
   """Prepares the set, reads it back and prints where and what it is."""
   del argv  # flags alone
   if not _NAME.value:
-    raise UserError('--name is missing: give ptb or enwik8')
+    raise UserError(
+      f'--name is missing: give one of {", ".join(prepared.NAMES)}'
+    )
   folder = prepared.prepare(_NAME.value, _DATA_DIR.value, _RAW_DIR.value)
   corpus = importlib.import_module(f'hyperjax.data.{_NAME.value}')
-  for split, text in corpus.read_prepared(_DATA_DIR.value).items():
-    print(f'{split}: {len(text):,} bytes')
+  for split, content in corpus.read_prepared(_DATA_DIR.value).items():
+    if isinstance(content, bytes):
+      print(f'{split}: {len(content):,} bytes')
+    else:
+      print(f'{split}: {len(content[1]):,} images')
   print(f'{_NAME.value} is prepared in {folder}')
 
 

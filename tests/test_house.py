@@ -21,7 +21,7 @@ ALLOWED = {
   'ops': {'types', 'errors'},
   'nn': {'ops', *BOTTOM},
   'models': {'ops', 'nn', *BOTTOM},
-  'data': {'ops', *BOTTOM},
+  'data': {'ops', 'training', *BOTTOM},
   'training': {'ops', *BOTTOM},
   'evaluation': {'ops', 'training', *BOTTOM},
   'tasks': {'ops', 'nn', 'models', 'training', 'evaluation', *BOTTOM},

@@ -57,8 +57,9 @@ def check_exactly(
   origin: str | os.PathLike,
   content: bytes,
   size: int,
-  sha256: str,
+  digest: str,
   remedy: str = 'get the file again',
+  algorithm: str = 'sha256',
 ) -> None:
   """Checks bytes whose size and hash are known.
 
@@ -66,18 +67,20 @@ def check_exactly(
     origin: where they come from, for messages.
     content: the bytes.
     size: how many they should be.
-    sha256: what their hash should be, in hexadecimal.
+    digest: what their hash should be, in hexadecimal.
     remedy: what the user should do if they are not.
+    algorithm: of the hash; older data sets were published with md5 or sha1.
 
   Raises:
     UserError: they are cut off, too many, or altered.
   """
   check_size(origin, len(content), size, remedy)
-  found = hashlib.sha256(content).hexdigest()
-  if found != sha256:
+  # Not for security, so that md5 works where a system forbids it for that.
+  found = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+  if found != digest:
     raise UserError(
-      f'{origin}: altered: of the right size, but its sha256 is '
-      f'{found[:12]}... and not {sha256[:12]}...; {remedy}'
+      f'{origin}: altered: of the right size, but its {algorithm} is '
+      f'{found[:12]}... and not {digest[:12]}...; {remedy}'
     )
 
 

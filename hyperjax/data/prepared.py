@@ -1,4 +1,4 @@
-"""Texts as tfds data sets: prepared once, then read without raw files.
+"""Data as tfds data sets: prepared once, then read without raw files.
 
 tfds takes half a second to import, so only the functions here do it.
 """
@@ -14,6 +14,7 @@ from hyperjax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+NAMES = ('ptb', 'enwik8', 'mnist', 'cifar10')
 REMEDY = 'delete this folder, and it is prepared again'
 
 
@@ -27,7 +28,7 @@ def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
   """Writes a data set as array_record, unless it is there already.
 
   Args:
-    name: 'ptb' or 'enwik8'.
+    name: one of `NAMES`.
     data_dir: see `root`.
     raw_dir: the folder with the raw files; empty downloads them.
 
@@ -79,7 +80,7 @@ def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
       ) from error
   finally:
     with contextlib.suppress(OSError):  # not empty, unless there was an error
-      (folder / name).rmdir()
+      (folder / builder.name).rmdir()
   return pathlib.Path(builder.data_dir)
 
 
@@ -89,42 +90,47 @@ def read(
   """Reads a data set, which is prepared first if need be.
 
   Args:
-    name: 'ptb' or 'enwik8'.
+    name: one of `NAMES`.
     data_dir: see `root`.
 
   Returns:
-    The text of each split as it was found, which is not checked here, and the
-    folder that it was read from.
+    The bytes of each split as they were found, which are not checked here: a
+    text, or `records` of images. And the folder that they were read from.
 
   Raises:
     UserError: see `prepare`; or the records can not be read.
   """
   folder = prepare(name, data_dir)
   try:
-    source = _builder(name, root(data_dir)).as_data_source()
-    texts = {}
-    for split in ('train', 'valid', 'test'):
-      records = sorted(source[split], key=lambda record: record['piece'])
-      texts[split] = b''.join(record['text'] for record in records)
+    builder = _builder(name, root(data_dir))
+    source = builder.as_data_source()
+    contents = {}
+    for split in builder.splits:
+      pieces = sorted(source[split], key=lambda record: record['piece'])
+      contents[split] = b''.join(piece[builder.field] for piece in pieces)
   except Exception as error:  # whatever tfds and array_record raise
     reason = f'{type(error).__name__}: {error}'.split('\n')[0]
     raise UserError(
       f'{folder}: can not be read ({reason}); {REMEDY}'
     ) from error
-  return texts, folder
+  return contents, folder
 
 
 def _builder(name, folder):
-  import tensorflow_datasets as tfds
+  # Not by `tfds.builder_cls`, which has a 'mnist' of its own.
+  from hyperjax.data.builders import images, text
 
-  from hyperjax.data.builders import text  # noqa: F401, registers them
-
-  builder = tfds.builder_cls(name)
+  builder = {
+    'ptb': text.Ptb,
+    'enwik8': text.Enwik8,
+    'mnist': images.HyperjaxMnist,
+    'cifar10': images.HyperjaxCifar10,
+  }[name]
   try:
     return builder(data_dir=os.fspath(folder))
   except Exception as error:  # it reads dataset_info.json, and may stumble
     reason = f'{type(error).__name__}: {error}'.split('\n')[0]
     raise UserError(
-      f'{folder / name / str(builder.VERSION)}: can not be read ({reason}); '
-      f'{REMEDY}'
+      f'{folder / builder.name / str(builder.VERSION)}: can not be read '
+      f'({reason}); {REMEDY}'
     ) from error

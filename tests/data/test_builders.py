@@ -1,5 +1,6 @@
-"""Texts as prepared tfds data sets, and their downloads from a local server."""
+"""Prepared tfds data sets, and their downloads from a local server."""
 
+import gzip
 import hashlib
 import http.server
 import importlib
@@ -9,23 +10,36 @@ import pathlib
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 
+import numpy as np
 import pytest
 
-from hyperjax.data import enwik8, prepared, ptb
+from hyperjax.data import cifar10, enwik8, mnist, prepared, ptb
 from hyperjax.errors import UserError
 
-NAMES = ['ptb', 'enwik8']
+TEXTS = ['ptb', 'enwik8']
+IMAGES = ['mnist', 'cifar10']
+NAMES = [*TEXTS, *IMAGES]
 PTB = {
   'train': b' the cat sat on the mat \n a dog \n' * 100,
   'valid': b' the dog sat \n' * 30,
   'test': b' a cat \n' * 30,
 }
 ENWIK8 = bytes(30 + 7 * k % 205 for k in range(20_000))  # 205 symbols
+COUNTS = {'mnist': (40, 20), 'cifar10': (100, 20)}  # train, test
+SHAPES = {'mnist': (28, 28), 'cifar10': (3, 32, 32)}
+DAMAGED = {  # the download that is damaged
+  'ptb': 'ptb.valid.txt',
+  'enwik8': 'enwik8.zip',
+  'mnist': 't10k-images-idx3-ubyte.gz',
+  'cifar10': 'cifar-10-binary.tar.gz',
+}
 REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
 
 
@@ -34,6 +48,67 @@ def zipped(text):
   with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as archive:
     archive.writestr(zipfile.ZipInfo('enwik8'), text)
   return content.getvalue()
+
+
+def arrays(name):
+  """Images as the files have them, and labels, of each split."""
+  draws = np.random.default_rng(0)
+  return {
+    split: (
+      draws.integers(0, 256, (count, *SHAPES[name])).astype(np.uint8),
+      draws.permutation(np.arange(count) % 10).astype(np.uint8),
+    )
+    for split, count in zip(('train', 'test'), COUNTS[name], strict=True)
+  }
+
+
+def mnist_files():
+  """The idx files, by name."""
+  files = {}
+  for split, pair in arrays('mnist').items():
+    for (name, _), array in zip(mnist.FILES[split], pair, strict=True):
+      header = struct.pack(
+        f'>{1 + array.ndim}I', 2048 + array.ndim, *array.shape
+      )
+      files[name] = header + array.tobytes()
+  return files
+
+
+def cifar10_files():
+  """The binary files, by name."""
+  records = b''.join(
+    bytes([label]) + image.tobytes()
+    for pair in arrays('cifar10').values()
+    for image, label in zip(*pair, strict=True)
+  )
+  size = 20 * 3073
+  return {
+    name: records[k * size :][:size] for k, name in enumerate(cifar10.BINARY)
+  }
+
+
+def tarred(files):
+  content = io.BytesIO()
+  with tarfile.open(fileobj=content, mode='w') as archive:
+    for name, data in files.items():
+      member = tarfile.TarInfo(f'cifar-10-batches-bin/{name}')
+      member.size = len(data)
+      archive.addfile(member, io.BytesIO(data))
+  # Without the time, so that it is the same whenever it is made.
+  return gzip.compress(content.getvalue(), mtime=0)
+
+
+def downloads():
+  """What the server has: the files in the form in which they are published."""
+  return {
+    **{f'ptb.{split}.txt': content for split, content in PTB.items()},
+    'enwik8.zip': zipped(ENWIK8),
+    **{
+      f'{name}.gz': gzip.compress(content, mtime=0)
+      for name, content in mnist_files().items()
+    },
+    'cifar-10-binary.tar.gz': tarred(cifar10_files()),
+  }
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -78,30 +153,66 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path):
   """Small texts in the place of the real ones, in many pieces; no network."""
-  from hyperjax.data.builders import text
+  from hyperjax.data.builders import pieces
 
   def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
-  monkeypatch.setattr(text, 'PIECE', 150)
+  monkeypatch.setattr(pieces, 'PIECE', 150)
   files = {
     split: (f'ptb.{split}.txt', len(content), sha256(content))
     for split, content in PTB.items()
   }
-  archive = zipped(ENWIK8)
+  published = downloads()
+  archive = published['enwik8.zip']
   monkeypatch.setattr(ptb, 'FILES', files)
   monkeypatch.setattr(enwik8, 'SIZE', len(ENWIK8))
   monkeypatch.setattr(enwik8, 'SHA256', sha256(ENWIK8))
   monkeypatch.setattr(enwik8, 'ZIP_SIZE', len(archive))
   monkeypatch.setattr(enwik8, 'ZIP_SHA256', sha256(archive))
+  files = mnist_files()
+  monkeypatch.setattr(
+    mnist,
+    'FILES',
+    {
+      split: tuple((name, sha256(files[name])) for name, _ in pair)
+      for split, pair in mnist.FILES.items()
+    },
+  )
+  monkeypatch.setattr(
+    mnist, 'SIZES', dict(zip(mnist.SIZES, COUNTS['mnist'], strict=True))
+  )
+  monkeypatch.setattr(
+    mnist,
+    'GZIPPED',
+    [
+      (name, len(published[name]), sha256(published[name]))
+      for name, _, _ in mnist.GZIPPED
+    ],
+  )
+  monkeypatch.setattr(cifar10, 'IN_BATCH', 20)
+  monkeypatch.setattr(
+    cifar10,
+    'BINARY',
+    {k: hashlib.sha1(v).hexdigest() for k, v in cifar10_files().items()},
+  )
+  archive = published['cifar-10-binary.tar.gz']
+  monkeypatch.setattr(cifar10, 'ARCHIVE_SIZE', len(archive))
+  monkeypatch.setattr(cifar10, 'ARCHIVE_SHA256', sha256(archive))
   monkeypatch.delenv('HYPERJAX_DATA_DIR', raising=False)
   monkeypatch.setenv('NO_PROXY', '127.0.0.1')
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
   with socket.socket() as unused:
     unused.bind(('127.0.0.1', 0))
-    nowhere = f'http://127.0.0.1:{unused.getsockname()[1]}/'
-  monkeypatch.setattr(ptb, 'URL', nowhere)
-  monkeypatch.setattr(enwik8, 'URL', f'{nowhere}enwik8.zip')
+    serve_from(monkeypatch, f'http://127.0.0.1:{unused.getsockname()[1]}/')
+
+
+def serve_from(monkeypatch, url):
+  """Makes this the place from which all is downloaded."""
+  monkeypatch.setattr(ptb, 'URL', url)
+  monkeypatch.setattr(enwik8, 'URL', f'{url}enwik8.zip')
+  monkeypatch.setattr(mnist, 'URL', url)
+  monkeypatch.setattr(cifar10, 'URL', f'{url}cifar-10-binary.tar.gz')
 
 
 @pytest.fixture
@@ -112,23 +223,27 @@ def root(tmp_path):
 
 @pytest.fixture
 def raw(tmp_path):
-  """A root with the raw files of both."""
+  """A root with the raw files of all."""
   for name in NAMES:
     (tmp_path / 'raw' / name).mkdir(parents=True)
   for split, content in PTB.items():
     (tmp_path / 'raw' / 'ptb' / f'ptb.{split}.txt').write_bytes(content)
   (tmp_path / 'raw' / 'enwik8' / 'enwik8').write_bytes(ENWIK8)
+  for name, content in mnist_files().items():
+    (tmp_path / 'raw' / 'mnist' / name).write_bytes(content)
+  batches = tmp_path / 'raw' / 'cifar10' / 'cifar-10-batches-bin'
+  batches.mkdir()
+  for name, content in cifar10_files().items():
+    (batches / name).write_bytes(content)
   return tmp_path / 'raw'
 
 
 @pytest.fixture
 def server(monkeypatch):
-  files = {f'ptb.{split}.txt': content for split, content in PTB.items()}
-  server = Server({**files, 'enwik8.zip': zipped(ENWIK8)})
+  server = Server(downloads())
   thread = threading.Thread(target=server.serve_forever, args=(0.01,))
   thread.start()
-  monkeypatch.setattr(ptb, 'URL', server.url)
-  monkeypatch.setattr(enwik8, 'URL', f'{server.url}enwik8.zip')
+  serve_from(monkeypatch, server.url)
   yield server
   server.shutdown()
   thread.join()
@@ -139,14 +254,33 @@ def corpus(name):
   return importlib.import_module(f'hyperjax.data.{name}')
 
 
+def folder_of(name):
+  """Where a set lies under the root of tfds, which has others of that name."""
+  return f'hyperjax_{name}' if name in IMAGES else name
+
+
 def is_raw(name, texts):
+  """Whether that is what the raw files hold."""
   if name == 'ptb':
     return texts == PTB
+  if name in IMAGES:
+    expected = arrays(name)
+    for split, (pixels, labels) in texts.items():
+      channels_last = np.moveaxis(
+        expected[split][0].reshape(len(labels), -1, *SHAPES[name][-2:]), 1, 3
+      )
+      if not np.array_equal(pixels, channels_last):
+        return False
+      if not np.array_equal(labels, expected[split][1]):
+        return False
+    return set(texts) == {'train', 'test'}
   sizes = [len(texts[split]) for split in ('train', 'valid', 'test')]
   return sizes == [18_000, 1_000, 1_000] and b''.join(texts.values()) == ENWIK8
 
 
 def build(name, **keywords):
+  if name in IMAGES:
+    return corpus(name).build(batch_size=2, num_valid=5, **keywords)
   vocab_size = len(set(PTB['train'])) if name == 'ptb' else 205
   return corpus(name).build(
     batch_size=2, sequence_length=5, vocab_size=vocab_size, **keywords
@@ -165,14 +299,13 @@ def left_in(folder):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_download_is_read_back_byte_for_byte(name, root, server):
-  texts, folder = prepared.read(name)
-  assert is_raw(name, texts)
+  contents, folder = prepared.read(name)
   assert is_raw(name, corpus(name).read_prepared())
-  assert folder == root / name / '1.0.0'
+  assert folder == root / folder_of(name) / '1.0.0'
   records = [path.name for path in left_in(root) if path.suffix != '.json']
-  assert len(records) == 3
+  assert len(records) == len(contents)
   assert all('.array_record' in record for record in records)
-  assert os.listdir(root) == [name]  # the downloads are gone
+  assert os.listdir(root) == [folder_of(name)]  # the downloads are gone
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -186,6 +319,32 @@ def test_a_raw_zip_will_do(raw):
   (raw / 'enwik8' / 'enwik8.zip').write_bytes(zipped(ENWIK8))
   prepared.prepare('enwik8', raw_dir=str(raw / 'enwik8'))
   assert is_raw('enwik8', enwik8.read_prepared())
+
+
+def test_raw_images_are_prepared_from_archives_too(raw):
+  for path in (raw / 'mnist').iterdir():
+    path.with_name(f'{path.name}.gz').write_bytes(
+      downloads()[f'{path.name}.gz']
+    )
+    path.unlink()
+  prepared.prepare('mnist', raw_dir=str(raw / 'mnist'))
+  assert is_raw('mnist', mnist.read_prepared())
+  shutil.rmtree(raw / 'cifar10' / 'cifar-10-batches-bin')
+  archive = raw / 'cifar10' / 'cifar-10-binary.tar.gz'
+  archive.write_bytes(downloads()[archive.name])
+  prepared.prepare('cifar10', raw_dir=str(raw / 'cifar10'))
+  assert is_raw('cifar10', cifar10.read_prepared())
+
+
+def test_the_sets_of_tfds_keep_their_names(raw):
+  import tensorflow_datasets as tfds
+
+  for name in IMAGES:
+    prepared.prepare(name, raw_dir=str(raw / name))
+    theirs = tfds.builder_cls(name)
+    assert theirs.__module__.startswith('tensorflow_datasets.')
+    ours = tfds.builder_cls(folder_of(name))
+    assert ours.corpus is corpus(name)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -245,7 +404,7 @@ def cut_off(content):
 )
 @pytest.mark.parametrize('name', NAMES)
 def test_a_damaged_download_is_refused(name, damage, word, root, server):
-  file = {'ptb': 'ptb.valid.txt', 'enwik8': 'enwik8.zip'}[name]
+  file = DAMAGED[name]
   server.damage[file] = damage(server.files[file])
   with pytest.raises(UserError) as error:
     build(name)
@@ -265,7 +424,7 @@ def test_a_download_without_a_network_is_refused(name, root):
   with pytest.raises(UserError) as error:
     build(name)
   message = one_line(error)
-  url = {'ptb': f'{ptb.URL}ptb.train.txt', 'enwik8': enwik8.URL}[name]
+  url = next(iter(corpus(name).downloads()))
   assert message.startswith(f'{url}: can not be reached')
   assert '--config.data.dir' in message
   assert 'HYPERJAX_DATA_DIR' in message
@@ -285,8 +444,9 @@ def test_a_file_that_the_server_lacks_is_named(name, root, server):
 def test_the_registered_urls_are_the_public_ones():
   # In a process of its own, where nothing is patched.
   code = (
+    'from hyperjax.data.builders.images import HyperjaxCifar10, HyperjaxMnist\n'
     'from hyperjax.data.builders.text import Enwik8, Ptb\n'
-    'for builder in (Ptb, Enwik8):\n'
+    'for builder in (Ptb, Enwik8, HyperjaxMnist, HyperjaxCifar10):\n'
     '  for url, info in builder(data_dir="nowhere").url_infos.items():\n'
     '    print(url, info.size, info.checksum)\n'
   )
@@ -298,6 +458,16 @@ def test_the_registered_urls_are_the_public_ones():
       for split in ('train', 'valid', 'test')
     ),
     'http://mattmahoney.net/dc/enwik8.zip',
+    *(
+      f'https://storage.googleapis.com/cvdf-datasets/mnist/{name}-ubyte.gz'
+      for name in (
+        'train-images-idx3',
+        'train-labels-idx1',
+        't10k-images-idx3',
+        't10k-labels-idx1',
+      )
+    ),
+    'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
   ]
   assert all(re.fullmatch(r'\S+ \d+ [0-9a-f]{64}', line) for line in lines)
 
@@ -313,7 +483,13 @@ def test_a_folder_without_raw_files_is_refused(name, tmp_path, server):
 
 
 @pytest.mark.parametrize(
-  ('name', 'file'), [('ptb', 'ptb.test.txt'), ('enwik8', 'enwik8')]
+  ('name', 'file'),
+  [
+    ('ptb', 'ptb.test.txt'),
+    ('enwik8', 'enwik8'),
+    ('mnist', 't10k-labels-idx1-ubyte'),
+    ('cifar10', 'cifar-10-batches-bin/test_batch.bin'),
+  ],
 )
 def test_a_damaged_raw_file_is_not_prepared(name, file, raw, root):
   path = raw / name / file
@@ -327,18 +503,21 @@ def test_a_damaged_raw_file_is_not_prepared(name, file, raw, root):
 def other_text(folder):
   """Another text is prepared whole, with records that are sound."""
   shutil.rmtree(folder)
-  name = folder.parent.name
+  name = folder.parent.name.removeprefix('hyperjax_')
+  reader = 'read_records' if name in IMAGES else 'read_raw'
+  if name == 'enwik8':
+    texts = {'train': ENWIK8, 'valid': b'more', 'test': b'more'}
+  else:
+    raw = folder.parents[2] / 'raw' / name
+    texts = dict(getattr(corpus(name), reader)(raw))
+    texts['train'] = texts['train'][:-1] + b'?'
   with pytest.MonkeyPatch.context() as patch:
-    if name == 'ptb':
-      texts = {**PTB, 'valid': PTB['valid'][:-1] + b'?'}
-    else:
-      texts = {'train': ENWIK8, 'valid': b'more', 'test': b'more'}
-    patch.setattr(corpus(name), 'read_raw', lambda folder: texts)
+    patch.setattr(corpus(name), reader, lambda folder: texts)
     prepared.prepare(name, raw_dir=str(folder.parents[2] / 'raw' / name))
 
 
 def cut_record(folder):
-  path = next(folder.glob('*valid.array_record*'))
+  path = next(folder.glob('*test.array_record*'))
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -388,18 +567,19 @@ def test_a_damaged_prepared_set_is_refused(name, damage, raw, server):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_another_process_may_be_faster(name, raw, root, monkeypatch):
-  original = corpus(name).read_raw
+  reader = 'read_records' if name in IMAGES else 'read_raw'
+  original = getattr(corpus(name), reader)
 
   def other_process(folder):
-    monkeypatch.setattr(corpus(name), 'read_raw', original)
+    monkeypatch.setattr(corpus(name), reader, original)
     prepared.prepare(name, raw_dir=str(raw / name))
     return original(folder)
 
-  monkeypatch.setattr(corpus(name), 'read_raw', other_process)
+  monkeypatch.setattr(corpus(name), reader, other_process)
   folder = prepared.prepare(name, raw_dir=str(raw / name))
   assert is_raw(name, corpus(name).read_prepared())
-  assert os.listdir(root) == [name]
-  assert os.listdir(root / name) == [folder.name]
+  assert os.listdir(root) == [folder_of(name)]
+  assert os.listdir(root / folder_of(name)) == [folder.name]
 
 
 def test_a_place_that_can_not_be_written_is_refused(tmp_path, raw):
@@ -412,6 +592,7 @@ def test_a_place_that_can_not_be_written_is_refused(tmp_path, raw):
 def test_tfds_is_not_imported_for_raw_files():
   code = (
     'import sys, hyperjax.data.ptb, hyperjax.data.enwik8\n'
+    'import hyperjax.data.mnist, hyperjax.data.cifar10\n'
     'print("tensorflow_datasets" in sys.modules)'
   )
   assert python('-c', code).stdout == 'False\n'
@@ -439,16 +620,28 @@ def test_the_script_prints_a_users_error_in_one_line(tmp_path):
 
 
 @pytest.mark.data
-def test_the_script_prepares_the_real_files(tmp_path):
-  raw_dir = os.path.join(REAL_FILES, 'ptb')
+@pytest.mark.parametrize(
+  ('name', 'lines'),
+  [
+    (
+      'ptb',
+      [
+        'train: 5,101,618 bytes',
+        'valid: 399,782 bytes',
+        'test: 449,945 bytes',
+      ],
+    ),
+    ('mnist', ['train: 60,000 images', 'test: 10,000 images']),
+  ],
+)
+def test_the_script_prepares_the_real_files(tmp_path, name, lines):
+  raw_dir = os.path.join(REAL_FILES, name)
   if not REAL_FILES or not os.path.isdir(raw_dir):
-    pytest.skip('needs ptb/ under $HYPERJAX_DATA_DIR')
-  flags = ['--name=ptb', f'--raw_dir={raw_dir}', f'--data_dir={tmp_path}']
+    pytest.skip(f'needs {name}/ under $HYPERJAX_DATA_DIR')
+  flags = [f'--name={name}', f'--raw_dir={raw_dir}', f'--data_dir={tmp_path}']
   done = python('scripts/prepare_data.py', *flags)
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines() == [
-    'train: 5,101,618 bytes',
-    'valid: 399,782 bytes',
-    'test: 449,945 bytes',
-    f'ptb is prepared in {tmp_path}/ptb/1.0.0',
+    *lines,
+    f'{name} is prepared in {tmp_path}/{folder_of(name)}/1.0.0',
   ]

@@ -1,82 +1,20 @@
-"""tfds builders of the texts; importing this registers 'ptb' and 'enwik8'.
-
-They need no TensorFlow: the records are array_record, read back by
-`as_data_source`. A text is written in pieces of 1 MiB, each with its number.
-"""
+"""tfds builders of the texts; importing this registers 'ptb' and 'enwik8'."""
 
 import pathlib
-import shutil
-import types
-from typing import Any
-
-import numpy as np
-import requests
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download.checksums import UrlInfo
-from tensorflow_datasets.core.download.download_manager import (
-  NonMatchingChecksumError,
-)
 
 from hyperjax.data import enwik8, ptb
-from hyperjax.errors import UserError
-
-PIECE = 2**20  # bytes
-INSTEAD = (
-  'try again, or give the folder with the raw files by '
-  '--config.data.dir=FOLDER or HYPERJAX_DATA_DIR'
-)
+from hyperjax.data.builders.pieces import PieceBuilder
 
 
-class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the texts have in common.
+class TextBuilder(PieceBuilder, skip_registration=True):
+  """A builder of a text."""
 
-  A manual folder (`DownloadConfig.manual_dir`) that has one of the raw files
-  is read in place of a download.
+  field = 'text'
+  splits = ('train', 'valid', 'test')
 
-  Attributes:
-    corpus: the module that knows the raw files: `raw_files`, `downloads` and
-      `read_raw`.
-  """
-
-  VERSION = tfds.core.Version('1.0.0')
-  corpus: types.ModuleType
-
-  def __init__(self, *, file_format: str = 'array_record', **kwargs: Any):
-    super().__init__(file_format=file_format, **kwargs)
-
-  @property
-  def url_infos(self) -> dict[str, UrlInfo]:
-    """The size and sha256 by which tfds checks each download."""
-    return {
-      url: UrlInfo(size, sha256, name)
-      for url, (name, size, sha256) in self.corpus.downloads().items()
-    }
-
-  def has_raw_files(self, folder: pathlib.Path) -> bool:
-    """Whether one of the raw files is in a folder."""
-    return any((folder / name).exists() for name in self.corpus.raw_files())
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {'piece': np.int64, 'text': tfds.features.Text()}
-      ),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    folder = _manual_dir(dl_manager)
-    if not folder or not self.has_raw_files(folder):
-      folder = _download(dl_manager, self.url_infos)
-    texts = self.corpus.read_raw(folder)
-    return {
-      split: self._generate_examples(text) for split, text in texts.items()
-    }
-
-  def _generate_examples(self, text):
-    for piece, start in enumerate(range(0, len(text), PIECE)):
-      yield piece, {'piece': piece, 'text': text[start : start + PIECE]}
+  def read(self, folder: pathlib.Path) -> dict[str, bytes]:
+    """The text of each split."""
+    return self.corpus.read_raw(folder)
 
 
 class Ptb(TextBuilder):
@@ -91,46 +29,3 @@ class Enwik8(TextBuilder):
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = 'enwik8 or enwik8.zip'
   corpus = enwik8
-
-
-def _manual_dir(dl_manager):
-  try:
-    return pathlib.Path(dl_manager.manual_dir)
-  except AssertionError:  # tfds: it does not exist, or is empty
-    return None
-
-
-def _download(dl_manager, url_infos):
-  """Downloads files; returns a folder that has them by their own names."""
-  folder = pathlib.Path(dl_manager.download_dir) / 'raw'
-  folder.mkdir(exist_ok=True)
-  for url, info in url_infos.items():
-    _reach(url)
-    try:
-      path = dl_manager.download(url)
-    except NonMatchingChecksumError as error:
-      raise UserError(
-        f'{url}: the download is cut off or altered: it should have '
-        f'{info.size:,} bytes and the sha256 {info.checksum[:12]}...; {INSTEAD}'
-      ) from error
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-      raise UserError(
-        f'{url}: the download broke off ({type(error).__name__}); {INSTEAD}'
-      ) from error
-    shutil.copyfile(path, folder / info.filename)
-  return folder
-
-
-def _reach(url):
-  """Asks a server once: tfds tries for minutes where there is no network."""
-  try:
-    with requests.get(url, stream=True, timeout=30) as response:
-      answer = f'{response.status_code} {response.reason}'
-      found = response.ok
-  except requests.RequestException as error:
-    raise UserError(
-      f'{url}: can not be reached ({type(error).__name__}); is there a '
-      f'network? {INSTEAD}'
-    ) from error
-  if not found:
-    raise UserError(f'{url}: the server answers {answer}; {INSTEAD}')
