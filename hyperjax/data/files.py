@@ -6,6 +6,9 @@ import pathlib
 
 from hyperjax.errors import UserError
 
+# Names a folder with one for each data set.
+ROOT = 'HYPERJAX_DATA_DIR'
+
 
 def data_dir(dir: str, name: str, files: str) -> pathlib.Path | None:
   """The folder with one data set's raw files, if there is one.
@@ -24,10 +27,10 @@ def data_dir(dir: str, name: str, files: str) -> pathlib.Path | None:
   """
   if dir:
     return _existing('config.data.dir', dir, files)
-  root = os.environ.get('HYPERJAX_DATA_DIR', '')
+  root = os.environ.get(ROOT, '')
   if not root:
     return None
-  folder = _existing('HYPERJAX_DATA_DIR', root, f'{files} in {name}/') / name
+  folder = _existing(ROOT, root, f'{files} in {name}/') / name
   return folder if folder.is_dir() else None
 
 

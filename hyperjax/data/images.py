@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 import math
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from hyperjax.data import image_files
+from hyperjax.data.files import ROOT
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.ops import shuffle
 from hyperjax.ops.augment import crop_and_flip
@@ -182,6 +184,7 @@ def build(
   path: str = '',
   batch_size: int,
   num_classes: int,
+  image_shape: Sequence[int] | None = None,
   num_valid: int = 5_000,
   split_seed: int = 0,
   pad: int = 0,
@@ -196,9 +199,11 @@ def build(
   become colour ones; transparency is left out.
 
   Args:
-    path: the folder, or the archive: .tar, .tar.gz, .tar.xz and so on.
+    path: the folder, or the archive: .tar, .tar.gz, .tar.xz and so on. A
+      relative one is looked for under `$HYPERJAX_DATA_DIR`, too.
     batch_size: images in a training batch.
     num_classes: how many class folders there are.
+    image_shape: see `make_source`.
     num_valid: images to hold out for validation; unused with `valid/`.
     split_seed: which ones are held out.
     pad: see `ImageSource`.
@@ -215,13 +220,14 @@ def build(
       'train/<class>/ and test/<class>/'
     )
   try:
-    found = image_files.read(pathlib.Path(path).expanduser(), num_classes)
+    found = image_files.read(_find(path), num_classes)
   except (OSError, RuntimeError) as error:  # too long a name; no such ~user
     raise UserError(f'config.data.path: {path!r}: {error}') from error
   return make_source(
     found.splits,
     name=found.name,
     classes=found.classes,
+    image_shape=image_shape,
     num_valid=num_valid,
     split_seed=split_seed,
     batch_size=batch_size,
@@ -231,11 +237,19 @@ def build(
   )
 
 
+def _find(path):
+  path, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
+  if root and not path.exists() and (pathlib.Path(root) / path).exists():
+    return pathlib.Path(root) / path
+  return path
+
+
 def make_source(
   splits: dict[str, Images],
   *,
   name: str,
   classes: Sequence[str],
+  image_shape: Sequence[int] | None,
   num_valid: int,
   split_seed: int,
   batch_size: int,
@@ -249,13 +263,24 @@ def make_source(
     splits: see `ImageSource`; 'valid' may be missing.
     name: see `ImageSource`.
     classes: see `ImageSource`.
+    image_shape: height, width and channels that the config gives the model;
+      None takes them as they are.
     num_valid: training images to hold out, if there is no 'valid'.
     split_seed: which ones.
     batch_size: see `ImageSource`.
     pad: see `ImageSource`.
     flip: see `ImageSource`.
     normalize: see `ImageSource`.
+
+  Raises:
+    UserError: the images have another shape.
   """
+  shape = splits['train'][0].shape[1:]
+  if image_shape is not None and tuple(image_shape) != shape:
+    raise UserError(
+      f'config.data.image_shape is {tuple(image_shape)}, but the images of '
+      f'{name} have {shape}; give that'
+    )
   if 'valid' not in splits:
     splits = splits | hold_out(*splits['train'], num_valid, split_seed)
   source = ImageSource(

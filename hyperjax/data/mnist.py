@@ -10,6 +10,7 @@ import math
 import pathlib
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -81,6 +82,7 @@ def build(
   dir: str = '',
   batch_size: int,
   num_classes: int = len(CLASSES),
+  image_shape: Sequence[int] | None = None,
   num_valid: int = 5_000,
   split_seed: int = 0,
   pad: int = 0,
@@ -95,6 +97,7 @@ def build(
       data set, which is downloaded if need be.
     batch_size: images in a training batch.
     num_classes: 10.
+    image_shape: see `make_source`.
     num_valid: training images to hold out for validation.
     split_seed: which ones.
     pad: see `ImageSource`.
@@ -114,6 +117,7 @@ def build(
     read_raw(folder) if folder else read_prepared(),
     name='MNIST',
     classes=CLASSES,
+    image_shape=image_shape,
     batch_size=batch_size,
     num_valid=num_valid,
     split_seed=split_seed,

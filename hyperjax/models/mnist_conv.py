@@ -69,7 +69,8 @@ class MnistConv(nnx.Module):
     del train  # it does the same in training
     kernels = kernels or self.kernels()
     for kernel, bias in zip(kernels, self.biases, strict=True):
-      x = max_pool2d(jax.nn.relu(conv2d(x, kernel) + bias[...]))
+      # The same as pooling last, on a quarter of the elements.
+      x = jax.nn.relu(max_pool2d(conv2d(x, kernel)) + bias[...])
     return self.head(x.reshape(len(x), -1))
 
 

@@ -1,6 +1,7 @@
 """A weight matrix from a network that reads coordinates (paper, A.1)."""
 
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,9 @@ class CoordinateKernel(nnx.Module):
     units = _coordinates(self.out_shape) @ first[2:]
     x = jax.nn.relu(pixels[:, None] + units[None, :] + biases[0])
     x = jax.nn.relu(x @ second + biases[1])
-    return (x @ last + biases[2])[..., 0]
+    # About He's deviation at first; the paper does not say how it scales.
+    scale = math.sqrt(2 / len(pixels))
+    return scale * (x @ last + biases[2])[..., 0]
 
 
 def _coordinates(shape):

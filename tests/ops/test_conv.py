@@ -95,3 +95,20 @@ def test_all_convolutions_of_a_step_have_the_fast_order_of_axes():
     if ' convolution(' in line
   }
   assert orders == {'b01f_01io->b01f'}
+
+
+@pytest.mark.parametrize('channels', [1, 20])
+def test_several_seeds_are_each_by_itself(channels):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(3, 2, 6, 6, channels)).astype(np.float32)
+  kernel = rng.normal(size=(3, 3, 3, channels, 4)).astype(np.float32)
+
+  def loss(x, kernel):
+    return (conv2d(x, kernel) ** 2).sum()
+
+  together = jax.vmap(jax.grad(loss, (0, 1)))(x, kernel)
+
+  for seed in range(3):
+    alone = jax.grad(loss, (0, 1))(x[seed], kernel[seed])
+    for a, b in zip(together, alone, strict=True):
+      np.testing.assert_allclose(a[seed], b, rtol=1e-5)
