@@ -327,6 +327,8 @@ def _rule(name):
     'top_k',
     'parameter_budget',
     'dynamic_learning_rate',
+    'l2',
+    'pad',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'
