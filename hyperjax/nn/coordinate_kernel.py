@@ -8,6 +8,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+# The paper is silent on initial weights. With He's and zero biases all kinks of
+# the network lie in the middle of the image; these spread them over it.
+FREQUENCY = 3.0  # of the first layer, in He's deviations
+OFFSET = 1.0  # biases reach so far, those of the first layer times FREQUENCY
+# A step changes all generated weights alike, which kills hidden units where it
+# is large: so the last layer is wide, and the output is scaled down.
+WIDTH = 30.0  # of the last layer, in He's deviations
+SCALE = 0.01  # of the output, in He's deviations of the generated matrix
+
 
 class CoordinateKernel(nnx.Module):
   """A matrix made by a network that reads where each weight is.
@@ -34,12 +43,26 @@ class CoordinateKernel(nnx.Module):
     self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
     he = jax.nn.initializers.he_normal()
     sizes = 4, hidden_size, hidden_size, 1
-    keys = jax.random.split(key, 3)
+    *keys, first_key, second_key = jax.random.split(key, 5)
     self.kernels = nnx.List(
-      nnx.Param(he(key, shape))
-      for key, shape in zip(keys, itertools.pairwise(sizes), strict=True)
+      nnx.Param(factor * he(key, shape))
+      for factor, key, shape in zip(
+        (FREQUENCY, 1.0, WIDTH), keys, itertools.pairwise(sizes), strict=True
+      )
     )
-    self.biases = nnx.List(nnx.Param(jnp.zeros(size)) for size in sizes[1:])
+    reach = FREQUENCY * OFFSET
+    shape = (hidden_size,)
+    self.biases = nnx.List(
+      [
+        nnx.Param(
+          jax.random.uniform(first_key, shape, minval=-reach, maxval=reach)
+        ),
+        nnx.Param(
+          jax.random.uniform(second_key, shape, minval=-OFFSET, maxval=OFFSET)
+        ),
+        nnx.Param(jnp.zeros(1)),
+      ]
+    )
 
   def __call__(self) -> Array:
     """[inputs, hidden units]."""
@@ -50,8 +73,7 @@ class CoordinateKernel(nnx.Module):
     units = _coordinates(self.out_shape) @ first[2:]
     x = jax.nn.relu(pixels[:, None] + units[None, :] + biases[0])
     x = jax.nn.relu(x @ second + biases[1])
-    # About He's deviation at first; the paper does not say how it scales.
-    scale = math.sqrt(2 / len(pixels))
+    scale = SCALE * math.sqrt(2 / len(pixels))
     return scale * (x @ last + biases[2])[..., 0]
 
 

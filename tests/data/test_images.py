@@ -559,3 +559,25 @@ def test_the_real_jpeg_copy_of_cifar10():
   # What is published of CIFAR-10: 125.3, 123.0, 113.9 and 63.0, 62.1, 66.7.
   np.testing.assert_allclose(source.meta['mean'], [125.3, 123, 113.9], atol=0.3)
   np.testing.assert_allclose(source.meta['std'], [63, 62.1, 66.7], atol=1)
+
+
+def test_the_shape_that_the_config_promises_is_checked(tmp_path):
+  write(tmp_path, tree())
+  source = build(tmp_path, image_shape=(6, 5, 3))
+  assert source.meta['shape'] == [6, 5, 3]
+
+  with pytest.raises(UserError) as error:
+    build(tmp_path, image_shape=(6, 5, 1))
+
+  words = 'config.data.image_shape is (6, 5, 1), but the images of '
+  assert words in one_line(error)
+
+
+def test_a_relative_path_may_lie_under_the_data_folder(tmp_path, monkeypatch):
+  write(tmp_path / 'root' / 'mine', tree())
+  monkeypatch.setenv('HYPERJAX_DATA_DIR', str(tmp_path / 'root'))
+  assert build('mine').meta['name'] == 'mine: PNG images'
+  # What is beside the user comes first.
+  monkeypatch.chdir(tmp_path)
+  write(tmp_path / 'mine', tree(grey=True))
+  assert build('mine').meta['shape'] == [6, 5, 1]

@@ -28,7 +28,7 @@ def test_each_weight_is_the_network_of_its_coordinates():
       )
       for kernel, bias in zip(kernels[:2], biases[:2], strict=True):
         x = np.maximum(x @ kernel + bias, 0)
-      expected = np.sqrt(2 / 6) * (x @ kernels[2] + biases[2])
+      expected = 0.01 * np.sqrt(2 / 6) * (x @ kernels[2] + biases[2])
       np.testing.assert_allclose(actual[pixel, unit], expected[0], rtol=1e-4)
 
 
