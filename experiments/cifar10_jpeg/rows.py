@@ -33,8 +33,8 @@ TABLE = Table(
   objective='error_percent',
   data='cifar10_jpeg: JPEG images',
   protocol=(
-    'a study of our own on a lossy JPEG copy: half an epoch (176 steps), cosine '
-    'schedule from the rate of the paper'
+    'a study of our own on a lossy JPEG copy: half an epoch (176 steps), '
+    'cosine schedule from the rate of the paper'
   ),
   notes=(
     'The images are a JPEG copy of CIFAR-10, not CIFAR-10, and the runs are '

@@ -41,6 +41,7 @@ TABLE = Table(
     "the paper's split and augmentation, a cosine schedule; batches of 500, 24 "
     'epochs from 5e-3 (coordinate hypernetwork: 1,000, 50 epochs from 2e-2)'
   ),
+  notes='Hours are of two CPU cores with other work beside.',
   rows=[
     _row('conv', 'Convolutional network', '0.72', '21,210'),
     _row('hyper_conv', 'Hyper convolutional network', '0.76', '12,910'),
