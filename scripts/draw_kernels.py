@@ -3,10 +3,10 @@
 python scripts/draw_kernels.py --workdir=RUN [--beside=RUN2] [--out=FOLDER]
 
 RUN is the workdir of an image classifier; --beside sets the kernels of another
-one, a plain network say, to the right of it. Writes kernels.{png,svg}: the
-first and the last kernel of each size (grey is zero), and, of a network with
-generated kernels, embeddings.{png,svg}: their blocks' embeddings in two
-dimensions, coloured by the kernels' size. --out is RUN/pictures by default.
+one, a plain network say, below them. Writes kernels.{png,svg}: the last kernel
+of each size (grey is zero), and, of a network with generated kernels,
+embeddings.{png,svg}: their blocks' embeddings in two dimensions, coloured by
+the kernels' size. --out is RUN/pictures by default.
 """
 
 import pathlib
@@ -40,19 +40,14 @@ def main(argv: Sequence[str]) -> None:
     if not hasattr(model, 'kernels'):
       raise UserError(f'{workdir}: its model has no convolution kernels')
     models.append(model)
-    label = pathlib.Path(workdir).resolve().name
-    label = label if label not in networks else f'{label} (2)'
-    networks[label] = first_and_last([np.asarray(k) for k in model.kernels()])
+    kernels = last_of_each_size([np.asarray(k) for k in model.kernels()])
+    generated = 'generated' if generators(model) else 'ordinary'
+    networks[f'{generated}: {workdir}'] = kernels
   out.mkdir(parents=True, exist_ok=True)
   for ending in FORMATS:
     pictures.kernel_grids(out / f'kernels.{ending}', networks)
-  banks = [
-    module
-    for _, module in nnx.iter_modules(models[0])
-    if isinstance(module, GeneratedKernels)
-  ]
   drawn = ['kernels']
-  for bank in banks:
+  for bank in generators(models[0]):
     embeddings, groups = np.asarray(bank.embeddings[...]), []
     block = bank.generator.slice_kernel.shape[0]
     for rows, columns in bank.grids:
@@ -67,19 +62,22 @@ def main(argv: Sequence[str]) -> None:
     print(f'{out / name}.{{{",".join(FORMATS)}}}')
 
 
-def first_and_last(kernels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-  """The first and the last kernel of each size, by their layer."""
-  by_shape = {}
-  for layer, kernel in enumerate(kernels, start=1):
-    if kernel.ndim == 4:
-      by_shape.setdefault(kernel.shape, []).append((layer, kernel))
+def generators(model: nnx.Module) -> list[GeneratedKernels]:
+  """What generates kernels in a model."""
+  modules = (module for _, module in nnx.iter_modules(model))
+  return [m for m in modules if isinstance(m, GeneratedKernels)]
+
+
+def last_of_each_size(kernels: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+  """The last kernel of each size, by its layer."""
+  by_shape = {
+    kernel.shape: (layer, kernel)
+    for layer, kernel in enumerate(kernels, start=1)
+    if kernel.ndim == 4
+  }
   if not by_shape:
     raise UserError('the model has no convolution kernels')
-  chosen = {}
-  for layers in by_shape.values():
-    for layer, kernel in (layers[0], layers[-1]):
-      chosen[f'convolution {layer}'] = kernel
-  return chosen
+  return {f'layer {layer}': kernel for layer, kernel in by_shape.values()}
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 def kernel_grids(
   path: pathlib.Path, networks: Mapping[str, Mapping[str, np.ndarray]]
 ) -> None:
-  """Draws kernels as grids, the networks side by side.
+  """Draws kernels as grids, a network a row.
 
   A grid has a row for each output channel and a column for each input channel
   of the kernel, as many as 32; each small square is one f x f filter. Grey
@@ -24,24 +24,26 @@ def kernel_grids(
   Raises:
     ValueError: there is nothing to draw.
   """
-  rows = max((len(kernels) for kernels in networks.values()), default=0)
-  if not rows:
+  columns = max((len(kernels) for kernels in networks.values()), default=0)
+  if not columns:
     raise ValueError('no kernels to draw')
   figure = Figure(
-    figsize=(4.2 * len(networks), 4.5 * rows), layout='constrained'
+    figsize=(3.4 * columns, 4.4 * len(networks)), layout='constrained'
   )
-  axes = figure.subplots(rows, len(networks), squeeze=False)
-  for column, (label, kernels) in zip(axes.T, networks.items(), strict=True):
-    for ax in column:
+  parts = figure.subfigures(len(networks), squeeze=False)[:, 0]
+  for part, (label, kernels) in zip(parts, networks.items(), strict=True):
+    part.suptitle(label)
+    row = part.subplots(1, columns, squeeze=False)[0]
+    for ax in row:
       ax.set_axis_off()
-    for ax, (title, kernel) in zip(column, kernels.items(), strict=False):
+    for ax, (title, kernel) in zip(row, kernels.items(), strict=False):
       picture = grid(kernel[:, :, :32, :32])
       bound = np.nanmax(np.abs(picture)) or 1.0
       ax.imshow(
         picture, cmap='gray', vmin=-bound, vmax=bound, interpolation='nearest'
       )
       shape = ' x '.join(map(str, kernel.shape))
-      ax.set_title(f'{label}: {title}\n{shape}', fontsize=9)
+      ax.set_title(f'{title}\n{shape}', fontsize=9)
   figure.savefig(path, dpi=150)
 
 
