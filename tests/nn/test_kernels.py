@@ -10,6 +10,11 @@ from hyperjax.nn.unroll import unroll
 from hyperjax.ops import fused_lstm
 from tests.nn import small
 
+# JAX 0.11 announced that Pallas' Triton backend will go.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:The Pallas Triton backend:DeprecationWarning'
+)
+
 
 def at(name, kernels):
   """A loss of a cell with all of its noise, and where to take it."""

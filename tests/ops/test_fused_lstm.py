@@ -10,6 +10,11 @@ from hyperjax.ops.lstm import lstm_update
 from hyperjax.ops.norm import layer_norm
 from tests.nn import reference, small
 
+# JAX 0.11 announced that Pallas' Triton backend will go.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:The Pallas Triton backend:DeprecationWarning'
+)
+
 # Sizes off the powers of two, batches off the blocks, neither, several blocks;
 # and a matrix as large as that of the statistics.
 SHAPES = [(3, 5), (5, 130), (8, 16), (19, 500), (4, 10)]
