@@ -65,6 +65,8 @@ def test_pallas_equals_xla(name):
 def test_lowers_within_the_scan_with_no_kernel_in_vain(
   name, expected, platform, call, monkeypatch
 ):
+  small.skip_without_gpu(platform)
+
   def compiled(*args, interpret, update=fused_lstm.norm_lstm_update, **options):
     assert interpret  # as this is no accelerator
     return update(*args, **options)

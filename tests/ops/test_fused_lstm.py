@@ -167,6 +167,7 @@ def kernels_in(function, args, platform):
 @lowers
 @pytest.mark.parametrize('shape', [(128, 1000), (5, 130)], ids=str)
 def test_lowers(shape, platform):
+  small.skip_without_gpu(platform)
   args = (*arguments(*shape), mask(*shape))
 
   def forward(*args):
@@ -183,6 +184,8 @@ def test_lowers(shape, platform):
 
 @lowers
 def test_lowers_without_dropout(platform):
+  small.skip_without_gpu(platform)
+
   def loss(*args):
     return jnp.sum(fused(*args, interpret=False)[1])
 
