@@ -188,8 +188,8 @@ def _unroll_options(build_cell, cell, kernels='xla', **options):
       raise UserError(
         f'no field config.unroll.{name}{did_you_mean(name, known)}'
       )
-  remat = options.get('remat', 'nothing')
-  if remat not in REMAT:
+  remat = options.get('remat')
+  if remat is not None and remat not in REMAT:
     raise UserError(
       f"config.unroll.remat: no '{remat}'{did_you_mean(remat, REMAT)}"
     )

@@ -4,6 +4,7 @@ They need no TensorFlow: the records are array_record, read back by
 `as_data_source`.
 """
 
+import abc
 import pathlib
 import shutil
 import types
@@ -58,9 +59,9 @@ class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Whether one of the raw files is in a folder."""
     return any((folder / name).exists() for name in self.corpus.raw_files())
 
+  @abc.abstractmethod
   def read(self, folder: pathlib.Path) -> dict[str, bytes]:
     """The bytes of each split, from the raw files; checked."""
-    raise NotImplementedError
 
   def _info(self):
     return tfds.core.DatasetInfo(
