@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
   drawn = ['kernels']
   for bank in generators(models[0]):
     embeddings, groups = np.asarray(bank.embeddings[...]), []
-    block = bank.generator.slice_kernel.shape[0]
+    block, *_ = bank.generator.shape
     for rows, columns in bank.grids:
       groups += [f'{rows * block} x {columns * block}'] * (rows * columns)
     if len(embeddings) < 3:

@@ -10,6 +10,7 @@ from flax import nnx
 from jax import Array
 
 from hyperjax.errors import UserError
+from hyperjax.nn.chunk_generators import TwoLayer
 
 
 class Kernels(nnx.Module):
@@ -66,28 +67,26 @@ class KernelGenerator(nnx.Module):
     z_size: int,
     key: Array,
   ):
-    self.kernel_size = kernel_size
-    slice_key, output_key = jax.random.split(key)
-    elements = kernel_size * kernel_size * out_size
-    # d = N_z, as in all experiments of the paper.
-    slices = jax.random.normal(slice_key, (in_size, z_size, z_size))
-    outputs = jax.random.normal(output_key, (z_size, elements))
+    self.shape = in_size, kernel_size, kernel_size, out_size
+    self.layers = TwoLayer(
+      z_size,
+      math.prod(self.shape),
+      rows=in_size,
+      init='hyperfan_in',  # of deviation 1
+      dtype=jnp.float32,
+      key=key,
+    )
     he = math.sqrt(2 / (kernel_size * kernel_size * in_size))
-    self.slice_kernel = nnx.Param(slices / math.sqrt(z_size))
-    self.slice_bias = nnx.Param(jnp.zeros((in_size, z_size)))
-    self.kernel = nnx.Param(outputs * (he / math.sqrt(z_size)))
-    self.bias = nnx.Param(jnp.zeros(elements))
+    self.layers.outer.kernel[...] = he * self.layers.outer.kernel[...]
 
-  def __call__(self, z: Array) -> Array:
-    """[N_z] -> [f, f, N_in, N_out]."""
-    a = jnp.einsum('z,izd->id', z, self.slice_kernel[...])
-    slices = (a + self.slice_bias[...]) @ self.kernel[...] + self.bias[...]
-    f = self.kernel_size
-    return slices.reshape(len(slices), f, f, -1).transpose(1, 2, 0, 3)
+  def __call__(self, zs: Array) -> Array:
+    """[N, N_z] -> [N, f, f, N_in, N_out]."""
+    slices = self.layers(zs).reshape(len(zs), *self.shape)
+    return slices.transpose(0, 2, 3, 1, 4)
 
 
 class GeneratedKernels(nnx.Module):
-  """The kernels of many layers from one generator, in one vmapped call.
+  """The kernels of many layers from one generator, in one batched call.
 
   A kernel larger than the generator's block is a grid of blocks, each of an
   embedding of its own, in row-major order: rows are blocks of the input
@@ -134,7 +133,7 @@ class GeneratedKernels(nnx.Module):
 
   def __call__(self) -> list[Array]:
     """The kernel of each layer, [f, f, N_in, N_out]."""
-    blocks = jax.vmap(self.generator)(self.embeddings[...])
+    blocks = self.generator(self.embeddings[...])
     ends = list(itertools.accumulate(map(math.prod, self.grids)))
     return [
       assemble(part, *grid)

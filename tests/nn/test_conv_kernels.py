@@ -30,10 +30,13 @@ def generator(seed=0, **sizes):
 def test_the_kernel_is_that_of_the_equations():
   made = generator()
   z = np.random.default_rng(0).normal(size=N_Z)
+  inner, outer = made.layers.inner, made.layers.outer
   w, b, w_out, b_out = (
     np.float64(p[...])
-    for p in (made.slice_kernel, made.slice_bias, made.kernel, made.bias)
+    for p in (inner.kernel, inner.bias, outer.kernel, outer.bias)
   )
+  w = w.reshape(N_Z, N_IN, N_Z).transpose(1, 0, 2)
+  b = b.reshape(N_IN, N_Z)
 
   expected = np.zeros((F, F, N_IN, N_OUT))
   for i in range(N_IN):
@@ -44,16 +47,19 @@ def test_the_kernel_is_that_of_the_equations():
       place = (row * F + column) * N_OUT + o
       expected[row, column, i, o] = a @ w_out[:, place] + b_out[place]
 
-  np.testing.assert_allclose(made(jnp.float32(z)), expected, atol=1e-5)
+  np.testing.assert_allclose(made(jnp.float32(z[None]))[0], expected, atol=1e-5)
 
 
 def test_only_its_own_slice_depends_on_a_slice_weight():
   made = generator()
-  jacobian = jax.jacobian(
-    lambda w: nnx.merge(
-      nnx.graphdef(made), {**nnx.to_pure_dict(nnx.state(made)), 'slice_bias': w}
-    )(jnp.ones(N_Z))
-  )(made.slice_bias[...])
+
+  def kernel(bias):
+    params = nnx.to_pure_dict(nnx.state(made))
+    params['layers']['inner']['bias'] = bias.reshape(-1)
+    return nnx.merge(nnx.graphdef(made), params)(jnp.ones((1, N_Z)))[0]
+
+  bias = made.layers.inner.bias[...].reshape(N_IN, N_Z)
+  jacobian = jax.jacobian(kernel)(bias)
   by_slice = np.abs(jacobian).sum((0, 1, 3, 5))  # [N_in of K, N_in of W]
   assert (np.diag(by_slice) > 0).all()
   assert by_slice.sum() == pytest.approx(np.trace(by_slice))
