@@ -54,7 +54,7 @@ def call(
     )
     for stream in streams
   ]
-  changed = set()
+  changed = {}  # in the order of the module, not of hashes
 
   def one(condition, mapped, keys):
     module = nnx.clone(fill(condition))
@@ -70,15 +70,15 @@ def call(
     )
     out = module(*args, **kwargs)
     changed.update(
-      (path, isinstance(variable, nnx.RngState))
+      (path, variable)
       for path, variable, value in before
       if variable.get_raw_value() is not value
     )
     return jax.tree.map(_only, out)
 
   out = jax.vmap(one)(conditions, mapped, keys)
-  for path, is_random in changed:
-    if not is_random:
+  for path, variable in changed.items():
+    if not isinstance(variable, nnx.RngState):
       raise UserError(
         f"target: this call changes '{'/'.join(map(str, path))}', and each "
         f'example with weights of its own would in its own way; call `eval()` '
