@@ -19,6 +19,9 @@ from hyperjax.types import Carry, Cell, PyTree
 # Rows of batch and time whose weight gradients are formed by one matmul: enough
 # for a fast one, few enough that what waits for it stays small.
 CHUNK_ROWS = 4096
+# The same where sequences end at different lengths: half as many, so that less
+# is computed behind the end.
+RAGGED_CHUNK_ROWS = 2048
 # What the backward pass finds kept; None is everything.
 REMAT = {
   'nothing': None,
@@ -34,6 +37,7 @@ def unroll(
   key: Array | None = None,
   *,
   mask: Array | None = None,
+  length: Array | None = None,
   remat: str = 'elementwise',
   defer: bool = True,
 ) -> tuple[Carry, Array]:
@@ -47,6 +51,10 @@ def unroll(
     mask: [T, B] bool, or None for all true. Where it is false the carry stands
       still and the output is zero, so padding changes nothing, as long as
       it is finite.
+    length: [] int, or None for T: how many steps matter. The others are not
+      computed, but for those of a last chunk (`steps_run`): their outputs are
+      zero, and the carry is that of before. Under `vmap` it must be the same
+      for all, or everything is computed.
     remat: what the backward pass computes anew instead of keeping it:
       'nothing'; 'elementwise', which is all but the results of `Product`
       modules and the statistics of layer norms; or the whole 'step', for the
@@ -60,37 +68,70 @@ def unroll(
   """
   if remat not in REMAT:
     raise ValueError(f'remat is {remat!r}; it must be one of {[*REMAT]}')
-  length = jax.tree.leaves(xs)[0].shape[0]
-  keys = None if key is None else jax.random.split(key, length)
+  num_steps = jax.tree.leaves(xs)[0].shape[0]
+  keys = None if key is None else jax.random.split(key, num_steps)
   graph, params = nnx.split(cell)
   scan = functools.partial(_scan, graph, remat)
-  if not defer:
-    carry, (hs, _) = scan(params, carry, (cell.project(xs), keys, mask), None)
-    return carry, hs
 
   def run(carry, chunk):
     xs, *rest = chunk
-    return _deferred_scan(scan, params, carry, xs, tuple(rest))
+    if defer:
+      return _deferred_scan(scan, params, carry, xs, tuple(rest))
+    carry, (hs, _) = scan(params, carry, (cell.project(xs), *rest), None)
+    return carry, hs
 
-  batch_size = jax.tree.leaves(carry)[0].shape[0]
-  count = max(-(-length * batch_size // CHUNK_ROWS), 1)
-  size = max(length // count, 1)
-  return _in_chunks(run, carry, (xs, keys, mask), length, size)
+  size = num_steps
+  if defer or length is not None:
+    batch_size = jax.tree.leaves(carry)[0].shape[0]
+    size = _chunk_size(num_steps, batch_size, ragged=length is not None)
+  return _in_chunks(run, carry, (xs, keys, mask), num_steps, size, length)
 
 
-def _in_chunks(run, carry, steps, length, size):
-  """`run(carry, chunk)` on chunk after chunk of `size` steps, and the rest."""
-  count = length // size
+def steps_run(length: int, num_steps: int, batch_size: int) -> int:
+  """How many steps `unroll` computes of a batch where `length` matter."""
+  size = _chunk_size(num_steps, batch_size, ragged=True)
+  return min(-(-length // size) * size, num_steps)
+
+
+def _chunk_size(num_steps, batch_size, ragged):
+  rows = RAGGED_CHUNK_ROWS if ragged else CHUNK_ROWS
+  count = max(-(-num_steps * batch_size // rows), 1)
+  return max(num_steps // count, 1)
+
+
+def _in_chunks(run, carry, steps, num_steps, size, length):
+  """`run(carry, chunk)` on chunk after chunk of `size` steps, and the rest.
+
+  Chunks that begin at `length` or later are left out.
+  """
+
+  def run_if_needed(carry, start, chunk):
+    if length is None:
+      return run(carry, chunk)
+
+    def leave_out(carry, chunk):
+      shape = jax.eval_shape(run, carry, chunk)[1]
+      return carry, jnp.zeros(shape.shape, shape.dtype)
+
+    return lax.cond(start < length, run, leave_out, carry, chunk)
+
+  count = num_steps // size
   if count < 2:
-    return run(carry, steps)
+    return run_if_needed(carry, 0, steps)
   body = jax.tree.map(
     lambda x: x[: count * size].reshape(count, size, *x.shape[1:]), steps
   )
-  carry, hs = lax.scan(run, carry, body)
+  carry, hs = lax.scan(
+    lambda carry, x: run_if_needed(carry, *x),
+    carry,
+    (jnp.arange(count) * size, body),
+  )
   hs = hs.reshape(count * size, *hs.shape[2:])
-  if count * size == length:
+  if count * size == num_steps:
     return carry, hs
-  carry, rest = run(carry, jax.tree.map(lambda x: x[count * size :], steps))
+  carry, rest = run_if_needed(
+    carry, count * size, jax.tree.map(lambda x: x[count * size :], steps)
+  )
   return carry, jnp.concatenate([hs, rest])
 
 

@@ -111,6 +111,65 @@ def test_gradients_do_not_depend_on_the_chunks(rows, masked, monkeypatch):
   assert_close(small.jit(loss_and_grads(graph))(*args), expected)
 
 
+# Sequences that end before the array does.
+
+
+def first_steps(graph, count, defer):
+  """Of `count` steps: a loss of their outputs, which come with it."""
+
+  def loss(params, xs, length=None):
+    cell = nnx.merge(graph, params)
+    carry = cell.initial_carry(small.BATCH)
+    _, hs = unroll(cell, carry, xs, length=length, defer=defer)
+    return jnp.sum(jnp.sin(7 * hs[:count])), hs
+
+  return jax.value_and_grad(loss, has_aux=True)
+
+
+@pytest.mark.parametrize('defer', [True, False])
+@pytest.mark.parametrize('length', [1, 2, 3, 5])
+def test_steps_behind_the_length_are_not_computed(length, defer, monkeypatch):
+  monkeypatch.setattr(unrolling, 'RAGGED_CHUNK_ROWS', 3 * small.BATCH)
+  graph, params = small.split('ln_hyper_lstm')
+  xs = small.sequence()
+  run = unrolling.steps_run(length, len(xs), small.BATCH)
+  broken = xs.at[run:].set(jnp.nan)
+  function = small.jit(first_steps(graph, length, defer))
+
+  (loss, hs), grads = function(params, broken, length)
+
+  (whole_loss, whole), whole_grads = function(params, xs[:length])
+  assert_close((loss, hs[:length], grads), (whole_loss, whole, whole_grads))
+  assert run == min(length + length % 2, len(xs))  # chunks of two
+  assert not np.any(hs[run:])
+
+
+def test_the_carry_behind_a_length_is_that_of_the_last_chunk(monkeypatch):
+  monkeypatch.setattr(unrolling, 'RAGGED_CHUNK_ROWS', 3 * small.BATCH)
+  cell, xs = small.build('lstm'), small.sequence()
+  carry = cell.initial_carry(small.BATCH)
+
+  found, _ = unroll(cell, carry, xs, length=1)
+
+  assert_close(found, unroll(cell, carry, xs[:2])[0])
+
+
+def test_seeds_side_by_side_leave_out_the_same_steps(monkeypatch):
+  monkeypatch.setattr(unrolling, 'RAGGED_CHUNK_ROWS', 3 * small.BATCH)
+  graph, params = small.split('lstm')
+  xs = small.sequence().at[2:].set(jnp.nan)
+  two = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
+  function = first_steps(graph, 2, defer=True)
+
+  (losses, _), grads = small.jit(jax.vmap(function, (0, None, None)))(
+    two, xs, 2
+  )
+
+  assert np.isfinite(losses).all()
+  (loss, _), grad = small.jit(function)(params, xs, 2)
+  assert_close((losses[0], jax.tree.map(lambda x: x[0], grads)), (loss, grad))
+
+
 @pytest.mark.parametrize('name', ['ln_rnn', 'lstm', 'ln_hyper_lstm'])
 def test_masks_drawn_ahead_are_those_that_the_key_gives(name):
   cell = small.build(name, **small.noise(name))
