@@ -59,6 +59,20 @@ def test_no_text_comes_twice(drawn):
   assert len(set(texts)) == len(texts)
 
 
+def test_nothing_is_said_twice_even_with_few_words(monkeypatch):
+  monkeypatch.setattr(pen_font, 'SENTENCES', ('NAME VERB the ADJ MANY.',))
+  few = {kind: words[:9] for kind, words in pen_font.WORDS.items()}
+  monkeypatch.setattr(pen_font, 'WORDS', few)
+  seen = pen_font._Seen(set(), set())
+  rng = np.random.RandomState(0)
+  said = [pen_font._sentence(seen, rng) for _ in range(1_000)]
+  assert len(set(said)) == 1_000
+  texts = [
+    text for k in range(2) for _, text in pen_font._texts(k, 500, seen, rng)
+  ]
+  assert len(set(texts)) == 1_000
+
+
 def test_texts_are_plain_lines_of_varied_english(drawn):
   texts = [line.text for line in every(drawn)]
   assert all(15 <= len(text) <= 33 for text in texts)
