@@ -138,7 +138,7 @@ class _Hand(NamedTuple):
     reach: strokes of a word that are so near are written as one.
     jitter: how much letters differ, in proportion.
     drift: y for each x.
-    pace: in proportion.
+    pace: how far the pen gets between two points, in units of IAM-OnDB.
     waves: of the distortion, [4, 6]: their numbers of turns for each x and
       y, phases and amplitudes of x and y.
     tremor: standard deviation of each point, in units of IAM-OnDB.
@@ -174,7 +174,9 @@ def lines(
     num_train: lines of 'trainset'.
     num_valid: lines of 'testset_v', and as many again of 'testset_t'.
     num_test: lines of 'testset_f'.
-    seed: of all texts and hands; the same seed gives the same lines.
+    seed: of all texts and hands; the same seed gives the same lines. (Where
+      the sine of another machine differs in its last bit, a coordinate may
+      differ by a unit.)
 
   Returns:
     The lines by the name of their list, each named as its file would be, such
