@@ -23,6 +23,7 @@ setup(
   install_requires=[
     'absl-py>=2.1',
     'flax>=0.12.8',
+    'Hershey-Fonts>=2.1',
     'importlib_resources>=6.0',  # tfds needs it and does not declare it
     'jax>=0.10.2,<0.13',
     'matplotlib>=3.9',
