@@ -13,8 +13,9 @@ import numpy as np
 
 MARGIN = 20
 GAP = 26  # between two lines
-INK_HEIGHT = 76  # of a line of middle height
-LONGEST = 2400  # no extent of a line is larger
+LETTER_POINTS = 50  # a few letters as a pen of 100 points a second records them
+LETTER_HEIGHT = 48  # what those should have
+LONGEST = 6000  # no extent of a line is larger
 NARROWEST = 420  # room for captions and the legend
 PEN = 1.8  # width
 LETTERS = 12  # size of captions
@@ -109,7 +110,7 @@ def lay_out(
   extents = np.array(
     [np.ptp(x[:, :2], axis=0) if len(x) else (0, 0) for x in lines]
   )
-  size = pixels_per_unit(extents)
+  size = pixels_per_unit(lines, extents)
   labels = [f'{gate}' for gate in gates or ()]
   left = MARGIN + max((7 * breadth(label) + 6 for label in labels), default=0)
   inner = max(NARROWEST, size * extents[:, 0].max())
@@ -188,13 +189,24 @@ def checked_changes(
   return changes
 
 
-def pixels_per_unit(extents: np.ndarray) -> float:
-  """The scale that all lines share, by their widths and heights [L, 2]."""
-  real = extents > 1e-30
-  bounds = [LONGEST / extents.max()] if real.any() else [1.0]
-  if real[:, 1].any():
-    bounds.append(INK_HEIGHT / np.median(extents[real[:, 1], 1]))
-  return float(min(bounds))
+def pixels_per_unit(lines: list[np.ndarray], extents: np.ndarray) -> float:
+  """The scale that all lines share, by them and their extents [L, 2].
+
+  Letters get a readable height; that of the line would not do, since a line
+  may climb or fall by many letters.
+  """
+  if extents.max() < 1e-30:
+    return 1.0
+  heights = np.array(
+    [
+      np.ptp(line[i : i + LETTER_POINTS, 1])
+      for line in lines
+      for i in range(0, len(line), LETTER_POINTS)
+    ]
+  )
+  heights = heights[heights > 1e-30]
+  wanted = LETTER_HEIGHT / np.median(heights) if len(heights) else np.inf
+  return float(min(wanted, LONGEST / extents.max()))
 
 
 def scale_of(changes: Sequence[np.ndarray]) -> Scale:
