@@ -49,7 +49,7 @@ def base_config() -> ConfigDict:
         'split': 'test',  # of --mode=evaluate
         'step': 0,  # a checkpoint's step; 0 is the best one on validation
         'dynamic_learning_rate': 0.0,  # above 0 adds dynamic evaluation
-        'implausible_below': 0.0,  # a lower test result is refused
+        'implausible_below': 0.0,  # a lower test result is refused; 0: none is
       },
       'sample': {'seed': 0},
     }
@@ -61,9 +61,57 @@ def language_model_config() -> ConfigDict:
   config = base_config()
   config.task.name = 'language_model'
   config.data.update({'sequence_length': 100, 'vocab_size': 256})
+  _add_recurrent(config)
+  config.model.update({'name': 'char_lm', 'input_keep_prob': 1.0})
+  config.sample.update(
+    {
+      'prompt': '\n',
+      'length': 500,
+      'temperature': 1.0,  # 0 takes the most probable symbol each time
+      'top_k': 0,  # 0 draws from all symbols
+    }
+  )
+  return config
+
+
+def handwriting_config() -> ConfigDict:
+  """`base_config` with the fields of `tasks/handwriting.py`."""
+  config = base_config()
+  config.task.name = 'handwriting'
+  config.data.update(
+    {
+      'min_points': 300,  # shorter lines are left out
+      'scale_range': 0.0,  # training lines are stretched by 1 +- this
+      'alphabet': '',  # characters that it may be told to write
+    }
+  )
+  _add_recurrent(config)
   config.model.update(
     {
-      'name': 'char_lm',
+      'name': 'handwriting',
+      'num_mixtures': 20,
+      'num_windows': 0,  # Gaussians that read the text; 10 with an alphabet
+    }
+  )
+  config.eval.split = 'valid'
+  config.sample.update(
+    {
+      'text': '',  # of a model that reads
+      'num_lines': 4,
+      'length': 700,  # points of a line, at the most
+      'bias': 0.0,  # more makes it neater
+      'style': '',  # JSON file with a line to go on from
+      'style_line': 0,
+      'animated': False,  # draws an SVG that writes itself, too
+    }
+  )
+  return config
+
+
+def _add_recurrent(config):
+  """Adds the fields of `models/recurrent.py`."""
+  config.model.update(
+    {
       'cell': 'lstm',  # [ln_][hyper_]lstm, [ln_][hyper_]rnn
       'hidden_size': 1000,
       'num_layers': 1,
@@ -75,7 +123,6 @@ def language_model_config() -> ConfigDict:
       'hyper_recurrent_keep_prob': 1.0,
       'zoneout_c': 0.0,
       'zoneout_h': 0.0,
-      'input_keep_prob': 1.0,
       'output_keep_prob': 1.0,
     }
   )
@@ -86,15 +133,6 @@ def language_model_config() -> ConfigDict:
       'kernels': 'xla',  # pallas: a fused layer-norm LSTM update, unmeasured
     }
   )
-  config.sample.update(
-    {
-      'prompt': '\n',
-      'length': 500,
-      'temperature': 1.0,  # 0 takes the most probable symbol each time
-      'top_k': 0,  # 0 draws from all symbols
-    }
-  )
-  return config
 
 
 def classification_config() -> ConfigDict:
@@ -304,9 +342,11 @@ def _check_sections(config):
 
 def _rule(name):
   """(predicate, words) for a field's name, or None."""
-  if name.endswith(('_size', '_length', '_every', '_streams', '_dispatch')):
+  if name.endswith(
+    ('_size', '_length', '_every', '_streams', '_dispatch', '_mixtures')
+  ):
     return lambda x: x >= 1, 'at least 1'
-  if name in ('length', 'num_steps', 'num_layers', 'num_seeds'):
+  if name in ('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'):
     return lambda x: x >= 1, 'at least 1'
   if name.endswith('keep_prob'):
     return lambda x: 0 < x <= 1, 'above 0 and at most 1'
@@ -329,6 +369,9 @@ def _rule(name):
     'dynamic_learning_rate',
     'l2',
     'pad',
+    'bias',
+    'style_line',
+    'num_windows',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'

@@ -142,7 +142,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Trains, or goes on where the workdir stopped; returns the result.
 
   A finished run is left as it is. At the end stand `result.json`, the picture
-  `learning_curve.png` and, where the task can sample, `sample.txt`.
+  `learning_curve.png` and, where the task can sample, `sample.txt` or what
+  the sample draws.
 
   Raises:
     UserError: a bad config or workdir, bad data, or a diverged run.
@@ -208,7 +209,7 @@ def _conclude(config, workdir, task, source, evaluator, found):
 
   `found` has by seed the variables of its best step, and that step.
   """
-  splits = ['valid', 'test']
+  splits = [s for s in ('valid', 'test') if s in source.meta['sizes']]
   metrics = _measure_all(config, task, source, evaluator, found, splits)
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
@@ -224,8 +225,11 @@ def _conclude(config, workdir, task, source, evaluator, found):
   )
   variables, _ = next(iter(found.values()))
   if hasattr(task, 'sample'):
-    text = task.sample(variables, config.sample.to_dict(), source.meta)
-    (workdir / 'sample.txt').write_text(text, encoding='utf-8')
+    sampled = task.sample(variables, config.sample.to_dict(), source.meta)
+    if isinstance(sampled, str):
+      (workdir / 'sample.txt').write_text(sampled, encoding='utf-8')
+    else:
+      sampled.draw(workdir, 'sample')
   return {
     **_steps(found, 'best_step', config.num_seeds > 1),
     'seed': config.seed,
@@ -265,6 +269,9 @@ def summary(workdir: pathlib.Path) -> str:
   sample_file = workdir / 'sample.txt'
   if sample_file.exists():
     lines += ['', f'{sample_file}:', sample_file.read_text(encoding='utf-8')]
+  picture = workdir / 'sample.png'
+  if picture.exists():
+    lines += ['', f'sample: {picture}']
   lines += ['', f'learning curve: {workdir / "learning_curve.png"}']
   return '\n'.join(lines)
 
@@ -332,7 +339,7 @@ def measure(
   if finite.size < values.size:
     say(f'{split}/{objective} of a seed is not finite; it is left out')
   value = float(finite.min())
-  if split == 'test' and value < bound:
+  if split == 'test' and bound and value < bound:
     raise UserError(
       f'test/{objective} {value:.4f} is refused: under {bound} '
       f'(config.eval.implausible_below) no model is known to reach, so the '
@@ -410,13 +417,19 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
 def sample(config: ConfigDict, workdir: pathlib.Path) -> str:
   """What the best step, or `config.eval.step`, generates; needs no data.
 
-  Of several seeds, the first one's.
+  Of several seeds, the first one's. What draws itself does so in the folder
+  `samples` of the run, and the names of the files are returned.
   """
   task, found, meta, _ = restore(config, workdir)
   if not hasattr(task, 'sample'):
     raise UserError(f'config.task.name: {config.task.name} can not sample')
   variables, _ = next(iter(found.values()))
-  return task.sample(variables, config.sample.to_dict(), meta)
+  sampled = task.sample(variables, config.sample.to_dict(), meta)
+  if isinstance(sampled, str):
+    return sampled
+  folder = workdir / 'samples'
+  files.make_folder(folder)
+  return '\n'.join(map(str, sampled.draw(folder, sampled.name)))
 
 
 def load(

@@ -4,6 +4,7 @@ Recurrent code is time-major `[time, batch, ...]`; batches at the border of a
 task are batch-major.
 """
 
+import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -98,6 +99,15 @@ class Task(Protocol):
     """What an evaluation batch adds to each metric."""
 
 
+class Drawing(Protocol):
+  """A sample that is no text."""
+
+  name: str  # a word for its files
+
+  def draw(self, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Writes files whose names begin with `name`; returns their paths."""
+
+
 class GenerativeTask(Task, Protocol):
   """What a task may have besides; runs use what is there."""
 
@@ -109,7 +119,7 @@ class GenerativeTask(Task, Protocol):
 
   def sample(
     self, variables: Variables, request: dict[str, Any], meta: dict[str, Any]
-  ) -> str:
+  ) -> 'str | Drawing':
     """What the model generates on `config.sample`, for data of that `meta`."""
 
 

@@ -24,7 +24,10 @@ ALLOWED = {
   'data': {'ops', 'training', *BOTTOM},
   'training': {'ops', *BOTTOM},
   'evaluation': {'ops', 'training', *BOTTOM},
-  'tasks': {'ops', 'nn', 'models', 'training', 'evaluation', *BOTTOM},
+  'tasks': {
+    *('ops', 'nn', 'models', 'data', 'training', 'evaluation', 'pictures'),
+    *BOTTOM,
+  },
   'pictures': BOTTOM,
   'config': BOTTOM,
   'budget': BOTTOM,

@@ -21,6 +21,7 @@ from hyperjax.data import pen_lines
 from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError
 
+DATA_SET = 'synthetic pen strokes'  # what any result calls these lines
 LISTS = ('trainset', 'testset_v', 'testset_t', 'testset_f')
 MOST_LINES = 100_000  # of a list; the names of the forms last for so many
 NOTE = (

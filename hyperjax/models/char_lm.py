@@ -106,7 +106,7 @@ def build(
   """
   head_key, *keys = jax.random.split(key, num_layers + 1)
   given = {
-    'input_size': vocab_size,
+    'input_sizes': [vocab_size] + [hidden_size] * (num_layers - 1),
     'hidden_size': hidden_size,
     'unroll': unroll,
     'dtype': dtype,

@@ -15,7 +15,7 @@ from hyperjax.types import Cell
 
 def build_cells(
   *,
-  input_size: int,
+  input_sizes: Sequence[int],
   cell: str,
   hidden_size: int,
   hyper_size: int = 0,
@@ -31,10 +31,10 @@ def build_cells(
   keys: Sequence[Array],
   **cell_options: Any,
 ) -> tuple[list[Cell], dict[str, Any]]:
-  """Makes the layers of a network, each on top of the one before.
+  """Makes the layers of a network.
 
   Args:
-    input_size: of the bottom layer.
+    input_sizes: width of the input of each layer, from the bottom up.
     cell: a file of `hyperjax.nn.cells`, or any module with such a `build`.
     hidden_size: units of each layer.
     hyper_size: units of the hyper cell; read by hyper cells alone.
@@ -89,12 +89,8 @@ def build_cells(
       f'dtype; take float32'
     )
   cells = []
-  for cell_key in keys:
-    given = {
-      'input_size': hidden_size if cells else input_size,
-      'hidden_size': hidden_size,
-      'key': cell_key,
-    }
+  for input_size, key in zip(input_sizes, keys, strict=True):
+    given = {'input_size': input_size, 'hidden_size': hidden_size, 'key': key}
     if not cells:
       by_name.check(
         build_cell, options, given, field='config.model', what=f"cell '{cell}'"

@@ -1,0 +1,318 @@
+"""Predicting where a pen goes, in nats per line, and writing."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from hyperjax.data import stroke_files, strokes
+from hyperjax.data.pen_lines import Line
+from hyperjax.errors import UserError
+from hyperjax.ops import mdn
+from hyperjax.pictures import strokes as pictures
+from hyperjax.tasks.functional import Functional
+from hyperjax.training.metrics import Mean, mean_of
+from hyperjax.types import Aux, Batch, Carry, Metrics, PyTree, Variables
+
+START = (0.0, 0.0, 1.0)  # before a line: no move, the pen lifted
+# Of the rows of a strip, by the number of a cell's gates.
+GATES = {1: ('h',), 4: ('i', 'g', 'f', 'o')}
+
+
+class Handwriting:
+  """The task: `loss` is the mean of -ln p over the points of a batch.
+
+  Metrics are nats per point and, as the paper reports, per sequence: the sum
+  over a whole line.
+
+  Args:
+    make_model: (num_symbols, key) -> a module like
+      `models.handwriting.PenModel`.
+    alphabet: characters that the model may be told to write; empty for none.
+  """
+
+  objective = 'nats_per_sequence'
+
+  def __init__(self, make_model: Callable[..., nnx.Module], alphabet: str):
+    num_symbols = strokes.num_symbols(alphabet)
+    self._model = Functional(
+      lambda key: make_model(num_symbols=num_symbols, key=key)
+    )
+
+  def init(self, key: Array) -> Variables:
+    """Fresh parameters."""
+    return self._model.init(key)
+
+  def merge(self, variables: Variables) -> nnx.Module:
+    """The model as a Flax module."""
+    return self._model.merge(*variables)
+
+  def carry(self, batch_size: int) -> Carry:
+    """Nothing is carried on from batch to batch: lines are whole."""
+    del batch_size
+    return ()
+
+  def loss(
+    self,
+    params: PyTree,
+    state: PyTree,
+    carry: Carry,
+    batch: Batch,
+    key: Array,
+  ) -> tuple[Array, Aux]:
+    """Nats per point of lines [B, T, 3], with dropout."""
+    model = self._model.merge(params, state)
+    metrics = _metrics(model, batch, key)
+    points = metrics['nats_per_point']
+    aux = Aux(self._model.state_of(model), carry, metrics)
+    return points.total / points.weight, aux
+
+  def metrics(
+    self, params: PyTree, state: PyTree, carry: Carry, batch: Batch
+  ) -> tuple[Carry, Metrics]:
+    """Nats per sequence and per point of lines [B, T, 3]."""
+    return carry, _metrics(self._model.merge(params, state), batch)
+
+  def sample(
+    self,
+    variables: Variables,
+    request: Mapping[str, Any],
+    meta: Mapping[str, Any],
+  ) -> 'Writing':
+    """Lines that the model writes.
+
+    Args:
+      variables: of a trained model.
+      request: text (what to write, of a model that reads; '' for a text of
+        its own), num_lines, length (points of a line, at the most), bias (0
+        for none; more is neater), style (a JSON file of `data.stroke_files`,
+        whose line style_line is gone on from; '' for none), animated, seed.
+      meta: of the data: its moments and alphabet.
+
+    Raises:
+      UserError: the model can not write a given text, or needs one.
+    """
+    model = self.merge(variables)
+    text = _check_text(request['text'], model.reads, meta['alphabet'])
+    style = _read_style(request, model.reads)
+    moves = None if style is None else strokes.normalize(style, meta)
+    symbols = None
+    if model.reads:
+      whole = f'{style.text} {text}' if style else text
+      symbols = jnp.asarray(strokes.encode(whole, meta['alphabet']), jnp.int32)
+    written = generate(
+      model,
+      request['num_lines'],
+      request['length'],
+      jax.random.key(request['seed']),
+      text=symbols,
+      style=moves,
+      bias=request['bias'],
+    )
+    lines, changes = [], []
+    for k, count in enumerate(np.asarray(written.length).tolist()):
+      line = written.moves[k, :count]
+      lines.append(strokes.points_of(np.asarray(line), meta))
+      if written.changes is not None:
+        # The first point is where the first move begins.
+        of_line = np.asarray(written.changes[k, :count])
+        changes.append(np.concatenate([of_line[:1], of_line]))
+    return Writing(
+      name=_name(text, request['seed']),
+      lines=lines,
+      captions=[text] * len(lines),
+      changes=changes or None,
+      animated=request['animated'],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Writing:
+  """Lines that a model has written; they can be drawn.
+
+  Attributes:
+    name: a word for the names of files.
+    lines: of points, each [N, 3].
+    captions: what each line says.
+    changes: how much the weights change at each point, each [N, G]; or None.
+    animated: whether to draw an animation besides.
+  """
+
+  name: str
+  lines: list[np.ndarray]
+  captions: list[str]
+  changes: list[np.ndarray] | None
+  animated: bool
+
+  def draw(self, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
+    """Writes `name`.svg, .png and .json, and perhaps `name`-animated.svg."""
+    options = {'captions': self.captions}
+    if self.changes:
+      options['changes'] = self.changes
+      options['gates'] = GATES.get(self.changes[0].shape[1])
+    drawn = [folder / f'{name}.{ending}' for ending in ('svg', 'png', 'json')]
+    pictures.write_svg(drawn[0], self.lines, **options)
+    pictures.write_png(drawn[1], self.lines, **options)
+    stroke_files.write(
+      drawn[2],
+      [
+        Line(f'{self.name}-{k}', caption, points.astype(np.float32))
+        for k, (points, caption) in enumerate(
+          zip(self.lines, self.captions, strict=True)
+        )
+      ],
+    )
+    if self.animated:
+      drawn.append(folder / f'{name}-animated.svg')
+      pictures.write_animated_svg(drawn[-1], self.lines, captions=self.captions)
+    return drawn
+
+
+class Written(NamedTuple):
+  """What `generate` gives.
+
+  Attributes:
+    moves: float32 [N, L, 3], normalized.
+    length: int32 [N], moves until the text was written, at most L.
+    changes: [N, L, G], see `PenModel.weight_changes`, or None.
+  """
+
+  moves: Array
+  length: Array
+  changes: Array | None
+
+
+def generate(
+  model: nnx.Module,
+  num_lines: int,
+  length: int,
+  key: Array,
+  *,
+  text: Array | None = None,
+  style: Array | None = None,
+  bias: float = 0.0,
+) -> Written:
+  """Lets a model write lines.
+
+  Args:
+    model: like `models.handwriting.PenModel`.
+    num_lines: N.
+    length: moves to draw for each, L.
+    key: PRNG key.
+    text: int [U], symbols to write, of a model that reads; with a style, its
+      text stands in front.
+    style: normalized moves [S, 3] that the model goes on from.
+    bias: of `ops.mdn.sample`.
+  """
+  graph, variables = nnx.split(model)
+  begun = jnp.asarray([START], jnp.float32)
+  if style is not None:
+    begun = jnp.concatenate([begun, jnp.asarray(style, jnp.float32)])
+
+  @jax.jit
+  def run(variables, begun, text, bias, key):
+    def step(state, key):
+      carry, move = state
+      model = nnx.merge(graph, variables)
+      after, outputs = model(carry, move[:, None])
+      move = mdn.sample(key, outputs[:, 0], bias)
+      seen = {'moves': move, 'changes': model.weight_changes(carry, after)}
+      if text is not None:
+        seen['written'] = model.has_written(after)
+      return (after, move), seen
+
+    model = nnx.merge(graph, variables)
+    begun = jnp.broadcast_to(begun, (num_lines, *begun.shape))
+    if text is not None:
+      text = jnp.broadcast_to(text, (num_lines, *text.shape))
+    carry = model.initial_carry(num_lines, text)
+    if begun.shape[1] > 1:
+      carry, _ = model(carry, begun[:, :-1])
+    _, seen = jax.lax.scan(
+      step, (carry, begun[:, -1]), jax.random.split(key, length)
+    )
+    return seen
+
+  seen = run(variables, begun, text, bias, key)
+  count = jnp.full(num_lines, length)
+  if text is not None:
+    done = seen['written']
+    count = jnp.where(done.any(0), done.argmax(0) + 1, length)
+  changes = seen['changes']
+  return Written(
+    seen['moves'].swapaxes(0, 1),
+    count,
+    None if changes is None else changes.swapaxes(0, 1),
+  )
+
+
+def _metrics(model, batch, key=None) -> Metrics:
+  inputs, mask = batch['inputs'], batch['mask']
+  _, outputs = model(
+    model.initial_carry(len(inputs), batch.get('text')),
+    inputs,
+    key,
+    length=batch['length'],
+  )
+  points = mean_of(mdn.nats(outputs, batch['targets']), mask)
+  lines = jnp.sum(mask.any(axis=1), dtype=jnp.float32)
+  return {
+    'nats_per_sequence': Mean(points.total, lines),
+    'nats_per_point': points,
+  }
+
+
+def _check_text(text, reads, alphabet):
+  """The text to write; '' for a model that writes what it likes."""
+  if not reads:
+    if text:
+      raise UserError(
+        'config.sample.text: this model writes what it likes; train one that '
+        'reads: --config=configs/handwriting.py:ROW,text'
+      )
+    return ''
+  if not text.strip():
+    raise UserError(
+      "config.sample.text is empty; say what to write: --config.sample.text='a "
+      "few words'"
+    )
+  if unknown := sorted(set(text) - set(alphabet)):
+    raise UserError(
+      f'config.sample.text: the model knows no {"".join(unknown)!r}; its '
+      f'characters are {alphabet!r}'
+    )
+  return text
+
+
+def _read_style(request, reads):
+  """The line to go on from, or None."""
+  if not request['style']:
+    return None
+  line = stroke_files.read_line(
+    pathlib.Path(request['style']).expanduser(), request['style_line']
+  )
+  if reads and not line.text.strip():
+    raise UserError(
+      f'{request["style"]}: line {request["style_line"]} has no text, which a '
+      f'model that reads must know; write it into the file'
+    )
+  return line
+
+
+def _name(text, seed):
+  words = re.sub(r'[^a-z0-9]+', '-', text.lower())[:40].strip('-')
+  return f'{words or "writing"}-seed-{seed}'
+
+
+def build(
+  *, make_model: Callable[..., nnx.Module], data: Mapping[str, Any]
+) -> Handwriting:
+  """The task for the characters of `config.data.alphabet`."""
+  return Handwriting(make_model, data.get('alphabet', ''))
