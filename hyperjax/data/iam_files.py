@@ -186,13 +186,13 @@ def read_prepared(data_dir: str = '') -> Corpus:
     splits = {
       split: [
         Line(line['name'].decode(), line['text'].decode(), line['points'])
-        for line in examples[split]
+        for line in examples.get(split, ())
       ]
       for split in SPLITS
     }
     corpus = Corpus(splits, metadata['name'], metadata['report'])
     altered = sha256(corpus) != metadata['sha256']
-  except (KeyError, TypeError, ValueError):  # other fields, or not UTF-8
+  except (AttributeError, KeyError, TypeError, ValueError):  # other fields
     altered = True
   if altered:
     raise UserError(
@@ -400,7 +400,7 @@ def _check_damage(folder, damage, skip_damaged):
   message = f'{folder}: {len(damage):,} damaged or missing: {shown}'
   if not skip_damaged:
     raise UserError(
-      f'{message}; get the files again, or leave these out by '
+      f'{message}; get the files again, or leave these out of a run by '
       f'--config.data.skip_damaged=True'
     )
   logger.warning('%s; left out', message)
@@ -484,7 +484,7 @@ def _name(folder, lists, splits, skip_damaged):
     if found != size:
       raise UserError(
         f'{folder}: {split}: {found:,} lines where {NAME} has {size:,}; get '
-        f'the files again, or read what there is by '
+        f'the files again, or let a run read what there is by '
         f'--config.data.skip_damaged=True'
       )
   return NAME

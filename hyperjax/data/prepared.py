@@ -133,24 +133,22 @@ def read_examples(
     data_dir: see `root`.
 
   Returns:
-    The examples of each split in their order, with their features, unchecked;
-    what the builder noted of the whole set; the folder it was read from.
+    The examples of each split that has some, in their order, with their
+    features, unchecked; what the builder noted of the whole set; the folder
+    that it was read from.
 
   Raises:
     UserError: see `prepare`; or the records can not be read.
   """
-  return _read(name, data_dir, lambda examples, _: list(examples))
+  return _read(name, data_dir, _list)
 
 
 def _read(name, data_dir, convert):
-  """Each split converted, the metadata and the folder."""
+  """The splits as `convert` gives them, the metadata and the folder."""
   folder = prepare(name, data_dir)
   try:
     builder = _builder(name, root(data_dir))
-    source = builder.as_data_source()
-    splits = {
-      split: convert(source[split], builder) for split in builder.splits
-    }
+    splits = convert(builder, builder.as_data_source())
     metadata = dict(builder.info.metadata or {})
   except Exception as error:  # whatever tfds and array_record raise
     reason = f'{type(error).__name__}: {error}'.split('\n')[0]
@@ -160,9 +158,16 @@ def _read(name, data_dir, convert):
   return splits, metadata, folder
 
 
-def _join(examples, builder):
-  pieces = sorted(examples, key=lambda record: record['piece'])
-  return b''.join(piece[builder.field] for piece in pieces)
+def _join(builder, source):
+  contents = {}
+  for split in builder.splits:
+    pieces = sorted(source[split], key=lambda record: record['piece'])
+    contents[split] = b''.join(piece[builder.field] for piece in pieces)
+  return contents
+
+
+def _list(builder, source):
+  return {split: list(source[split]) for split in builder.info.splits}
 
 
 def _builder(name, folder):

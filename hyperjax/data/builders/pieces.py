@@ -33,12 +33,10 @@ class RawFilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Attributes:
     corpus: the module that knows the raw files: `raw_files`.
-    splits: the names of its splits.
   """
 
   VERSION = tfds.core.Version(prepared.VERSION)
   corpus: types.ModuleType
-  splits: tuple[str, ...]
 
   def __init__(self, *, file_format: str = 'array_record', **kwargs: Any):
     super().__init__(file_format=file_format, **kwargs)
@@ -66,9 +64,11 @@ class PieceBuilder(RawFilesBuilder, skip_registration=True):
   Attributes:
     corpus: the module that knows the raw files: `raw_files` and `downloads`.
     field: the name of the bytes in a record.
+    splits: their names.
   """
 
   field: str
+  splits: tuple[str, ...]
 
   @property
   def url_infos(self) -> dict[str, UrlInfo]:

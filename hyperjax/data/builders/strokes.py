@@ -9,7 +9,7 @@ from hyperjax.errors import UserError
 
 
 class HyperjaxIamOndb(RawFilesBuilder):
-  """IAM-OnDB; its splits are the publisher's lists.
+  """IAM-OnDB; its splits are the publisher's lists that have lines.
 
   An example has the fields of `pen_lines.Line`. The metadata are the corpus'
   name, report and sha256.
@@ -17,7 +17,6 @@ class HyperjaxIamOndb(RawFilesBuilder):
 
   MANUAL_DOWNLOAD_INSTRUCTIONS = iam_files.NO_DOWNLOAD
   corpus = iam_files
-  splits = iam_files.SPLITS
 
   def _info(self):
     return tfds.core.DatasetInfo(
@@ -47,6 +46,7 @@ class HyperjaxIamOndb(RawFilesBuilder):
     return {
       split: self._generate_examples(lines)
       for split, lines in corpus.splits.items()
+      if lines  # tfds writes no empty split
     }
 
   def _generate_examples(self, lines):
