@@ -82,7 +82,11 @@ def test_lines_are_read_in_the_order_of_the_lists(folder):
     line.points, [[x, -50, 0], [x + 10, -60, 1], [x + 20, -55, 1]]
   )
   assert line.points.dtype == np.float32
-  assert line.text == 'a01-001 says 2'
+  assert [line.text for line in corpus.splits['trainset']] == [
+    'b01-002z says 1',
+    'a01-001 says 1',
+    'a01-001 says 2',
+  ]
   assert corpus.name == 'strokes in the layout of IAM-OnDB'
   assert corpus.report == {
     'lines': 9,
@@ -273,9 +277,15 @@ def test_a_second_file_of_a_line_is_damage(folder):
   assert len(corpus.splits['trainset'][1].points) == 3  # of the first
 
 
+def test_the_first_line_of_a_form_may_be_missing(folder):
+  strokes_path(folder, 'a01-001', 1).unlink()
+  assert 'a01-001-01.xml is missing' in refused(folder)
+
+
 def test_a_message_names_the_first_of_many(folder):
   for number in range(1, 4):
     write(strokes_path(folder, 'e01-005', number), b'no')
+  assert ' more; ' not in refused(folder)
   write(strokes_path(folder, 'a01-001', 2), b'no')
   shutil.rmtree(folder / 'lineStrokes' / 'd01')
   message = refused(folder)
