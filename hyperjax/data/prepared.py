@@ -14,7 +14,16 @@ from hyperjax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NAMES = ('ptb', 'enwik8', 'mnist', 'cifar10')
+FOLDERS = {  # of each data set, under `root`
+  'ptb': 'ptb',
+  'enwik8': 'enwik8',
+  # tfds has sets of its own that are called 'mnist' and 'cifar10'.
+  'mnist': 'hyperjax_mnist',
+  'cifar10': 'hyperjax_cifar10',
+  'iam_ondb': 'hyperjax_iam_ondb',
+}
+NAMES = tuple(FOLDERS)
+VERSION = '1.0.0'
 REMEDY = 'delete this folder, and it is prepared again'
 
 
@@ -24,13 +33,24 @@ def root(data_dir: str = '') -> pathlib.Path:
   return pathlib.Path(named or '~/tensorflow_datasets').expanduser()
 
 
+def is_prepared(name: str, data_dir: str = '') -> bool:
+  """Whether `read` finds a data set, and so does not prepare it.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: see `root`.
+  """
+  return (root(data_dir) / FOLDERS[name] / VERSION).exists()
+
+
 def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
   """Writes a data set as array_record, unless it is there already.
 
   Args:
     name: one of `NAMES`.
     data_dir: see `root`.
-    raw_dir: the folder with the raw files; empty downloads them.
+    raw_dir: the folder with the raw files; empty downloads them, where that
+      can be done.
 
   Returns:
     The folder of the prepared set.
@@ -53,9 +73,8 @@ def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
           f'{raw_dir}: has no raw files of {name}; they are called '
           f'{", ".join(builder.corpus.raw_files())}'
         )
-    logger.info(
-      '%s: preparing %s in %s', name, raw_dir or 'a download', builder.data_dir
-    )
+    origin = f' from {raw_dir}' if raw_dir else ''
+    logger.info('%s: preparing it%s in %s', name, origin, builder.data_dir)
     tfds.disable_progress_bar()  # it would stand between our lines
     folder.mkdir(parents=True, exist_ok=True)
     # The downloads go with their folder, whole or not. What tfds prints is
@@ -87,7 +106,7 @@ def prepare(name: str, data_dir: str = '', raw_dir: str = '') -> pathlib.Path:
 def read(
   name: str, data_dir: str = ''
 ) -> tuple[dict[str, bytes], pathlib.Path]:
-  """Reads a data set, which is prepared first if need be.
+  """Reads a text or images, which are prepared first if need be.
 
   Args:
     name: one of `NAMES`.
@@ -100,31 +119,67 @@ def read(
   Raises:
     UserError: see `prepare`; or the records can not be read.
   """
+  contents, _, folder = _read(name, data_dir, _join)
+  return contents, folder
+
+
+def read_examples(
+  name: str, data_dir: str = ''
+) -> tuple[dict[str, list[dict]], dict, pathlib.Path]:
+  """Reads the examples of a data set, which is prepared first if need be.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: see `root`.
+
+  Returns:
+    The examples of each split that has some, in their order, with their
+    features, unchecked; what the builder noted of the whole set; the folder
+    that it was read from.
+
+  Raises:
+    UserError: see `prepare`; or the records can not be read.
+  """
+  return _read(name, data_dir, _list)
+
+
+def _read(name, data_dir, convert):
+  """The splits as `convert` gives them, the metadata and the folder."""
   folder = prepare(name, data_dir)
   try:
     builder = _builder(name, root(data_dir))
-    source = builder.as_data_source()
-    contents = {}
-    for split in builder.splits:
-      pieces = sorted(source[split], key=lambda record: record['piece'])
-      contents[split] = b''.join(piece[builder.field] for piece in pieces)
+    splits = convert(builder, builder.as_data_source())
+    metadata = dict(builder.info.metadata or {})
   except Exception as error:  # whatever tfds and array_record raise
     reason = f'{type(error).__name__}: {error}'.split('\n')[0]
     raise UserError(
       f'{folder}: can not be read ({reason}); {REMEDY}'
     ) from error
-  return contents, folder
+  return splits, metadata, folder
+
+
+def _join(builder, source):
+  contents = {}
+  for split in builder.splits:
+    pieces = sorted(source[split], key=lambda record: record['piece'])
+    contents[split] = b''.join(piece[builder.field] for piece in pieces)
+  return contents
+
+
+def _list(builder, source):
+  return {split: list(source[split]) for split in builder.info.splits}
 
 
 def _builder(name, folder):
   # Not by `tfds.builder_cls`, which has a 'mnist' of its own.
-  from hyperjax.data.builders import images, text
+  from hyperjax.data.builders import images, strokes, text
 
   builder = {
     'ptb': text.Ptb,
     'enwik8': text.Enwik8,
     'mnist': images.HyperjaxMnist,
     'cifar10': images.HyperjaxCifar10,
+    'iam_ondb': strokes.HyperjaxIamOndb,
   }[name]
   try:
     return builder(data_dir=os.fspath(folder))

@@ -61,15 +61,16 @@ class Progress:
     self._bar.close()
 
   def _line(self, step):
-    text = f'{self._unit} {step:,}/{self._total:,}  {self._numbers}'
+    of = f'/{self._total:,}' if self._total else ''
+    text = f'{self._unit} {step:,}{of}  {self._numbers}'
     if self._first is None:
       return f'{text}compiled in {time.monotonic() - self._start:.0f} s'
     speed = (step - self._first) / (time.monotonic() - self._start)
-    left = (self._total - step) / speed if speed and self._total else 0
-    return (
-      f'{text}{speed:.3g} {self._unit}s/s  '
-      f'{tqdm.tqdm.format_interval(left)} left'
-    )
+    text += f'{speed:.3g} {self._unit}s/s'
+    if not self._total:
+      return text
+    left = (self._total - step) / speed if speed else 0
+    return f'{text}  {tqdm.tqdm.format_interval(left)} left'
 
 
 def track(items: Iterable[T], unit: str) -> Iterator[T]:

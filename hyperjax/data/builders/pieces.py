@@ -1,4 +1,4 @@
-"""What all tfds builders share: bytes in pieces of 1 MiB, with their numbers.
+"""What tfds builders share; those of bytes have pieces of 1 MiB, with numbers.
 
 They need no TensorFlow: the records are array_record, read back by
 `as_data_source`.
@@ -18,6 +18,7 @@ from tensorflow_datasets.core.download.download_manager import (
   NonMatchingChecksumError,
 )
 
+from hyperjax.data import prepared
 from hyperjax.errors import UserError
 
 PIECE = 2**20  # bytes
@@ -27,11 +28,38 @@ INSTEAD = (
 )
 
 
-class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class RawFilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A builder from a manual folder (`DownloadConfig.manual_dir`), if it may be.
+
+  Attributes:
+    corpus: the module that knows the raw files: `raw_files`.
+  """
+
+  VERSION = tfds.core.Version(prepared.VERSION)
+  corpus: types.ModuleType
+
+  def __init__(self, *, file_format: str = 'array_record', **kwargs: Any):
+    super().__init__(file_format=file_format, **kwargs)
+
+  def has_raw_files(self, folder: pathlib.Path) -> bool:
+    """Whether one of the raw files is in a folder."""
+    return any((folder / name).exists() for name in self.corpus.raw_files())
+
+  def manual_dir(
+    self, dl_manager: tfds.download.DownloadManager
+  ) -> pathlib.Path | None:
+    """The manual folder; None unless it has one of the raw files."""
+    try:
+      folder = pathlib.Path(dl_manager.manual_dir)
+    except AssertionError:  # tfds: it does not exist, or is empty
+      return None
+    return folder if self.has_raw_files(folder) else None
+
+
+class PieceBuilder(RawFilesBuilder, skip_registration=True):
   """A builder of one long string of bytes for each split.
 
-  A manual folder (`DownloadConfig.manual_dir`) that has one of the raw files
-  is read in place of a download.
+  Without a manual folder, the raw files are downloaded.
 
   Attributes:
     corpus: the module that knows the raw files: `raw_files` and `downloads`.
@@ -39,13 +67,8 @@ class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     splits: their names.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
-  corpus: types.ModuleType
   field: str
   splits: tuple[str, ...]
-
-  def __init__(self, *, file_format: str = 'array_record', **kwargs: Any):
-    super().__init__(file_format=file_format, **kwargs)
 
   @property
   def url_infos(self) -> dict[str, UrlInfo]:
@@ -54,10 +77,6 @@ class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       url: UrlInfo(size, sha256, name)
       for url, (name, size, sha256) in self.corpus.downloads().items()
     }
-
-  def has_raw_files(self, folder: pathlib.Path) -> bool:
-    """Whether one of the raw files is in a folder."""
-    return any((folder / name).exists() for name in self.corpus.raw_files())
 
   @abc.abstractmethod
   def read(self, folder: pathlib.Path) -> dict[str, bytes]:
@@ -73,10 +92,8 @@ class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    folder = _manual_dir(dl_manager)
-    if not folder or not self.has_raw_files(folder):
-      folder = _download(dl_manager, self.url_infos)
-    contents = self.read(folder)
+    folder = self.manual_dir(dl_manager)
+    contents = self.read(folder or _download(dl_manager, self.url_infos))
     return {
       split: self._generate_examples(contents[split]) for split in self.splits
     }
@@ -84,13 +101,6 @@ class PieceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, content):
     for piece, start in enumerate(range(0, len(content), PIECE)):
       yield piece, {'piece': piece, self.field: content[start : start + PIECE]}
-
-
-def _manual_dir(dl_manager):
-  try:
-    return pathlib.Path(dl_manager.manual_dir)
-  except AssertionError:  # tfds: it does not exist, or is empty
-    return None
 
 
 def _download(dl_manager, url_infos):
