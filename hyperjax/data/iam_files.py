@@ -22,7 +22,7 @@ import tarfile
 import zlib
 from typing import NamedTuple
 
-from hyperjax.data import prepared, whiteboard
+from hyperjax.data import pen_font, prepared, whiteboard
 from hyperjax.data.files import read_bytes
 from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError, did_you_mean
@@ -71,7 +71,6 @@ SIZES = {  # lines of the published data set
   UNLISTED: 16,
 }
 NAME = 'IAM-OnDB'
-SYNTHETIC = 'SYNTHETIC'  # a file that marks lines which nobody wrote
 URL = 'https://fki.tic.heia-fr.ch/databases/iam-on-line-handwriting-database'
 NO_DOWNLOAD = (
   'iam_ondb: is not downloaded; register with its publisher (free for '
@@ -465,8 +464,8 @@ def _read_text(file):
 
 def _name(folder, lists, splits, skip_damaged):
   """Which data set it is, by its mark or the forms of its lists."""
-  if (folder / SYNTHETIC).exists():
-    return 'synthetic pen strokes'
+  if (folder / pen_font.MARK).exists():
+    return pen_font.DATA_SET
   forms = {
     name: hashlib.sha256('\n'.join(sorted(forms)).encode()).hexdigest()
     for name, forms in lists.items()

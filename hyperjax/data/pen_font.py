@@ -22,6 +22,7 @@ from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError
 
 DATA_SET = 'synthetic pen strokes'  # what any result calls these lines
+MARK = 'SYNTHETIC'  # the file that tells these lines from written ones
 LISTS = ('trainset', 'testset_v', 'testset_t', 'testset_f')
 MOST_LINES = 100_000  # of a list; the names of the forms last for so many
 NOTE = (
@@ -230,7 +231,7 @@ def write_raw(
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
       raise UserError(f'{folder}: the folder has files; give a new one')
-    (folder / 'SYNTHETIC').write_text(NOTE)
+    (folder / MARK).write_text(NOTE)
     for name, of_list in drawn.items():
       forms = {}
       for line in of_list:
