@@ -33,6 +33,24 @@ MNIST = {
   'mlp': 203_530,
   'coordinate_mlp': 3_627,
 }
+HANDWRITING = {
+  'hyper_lstm_900': 3_941_181,
+  'lstm_900_plain': 3_363_421,
+  'lstm_3x400_plain': 3_258_121,
+  'lstm_900': 3_363_421,
+  'lstm_1000': 4_137_121,
+  'lstm_3x400': 3_258_121,
+  'lstm_2x650': 5_161_771,
+  'ln_lstm_900': 3_368_821,
+  'ln_lstm_1000': 4_143_121,
+  'ln_hyper_lstm_900': 3_950_949,
+}
 # Rows of config files that no table of the paper has.
 BEYOND = {'wrn_28_10', 'hyper_wrn_28_10'}
-TABLES = {'ptb': PTB, 'enwik8': ENWIK8, 'cifar10': CIFAR10, 'mnist': MNIST}
+TABLES = {
+  'ptb': PTB,
+  'enwik8': ENWIK8,
+  'cifar10': CIFAR10,
+  'mnist': MNIST,
+  'handwriting': HANDWRITING,
+}
