@@ -1,7 +1,7 @@
 """Measures training speed and memory, side by side with others.
 
     python scripts/bench.py [--quick]
-      [--parts=speed,resnet,memory,start,gap,parity]
+      [--parts=speed,resnet,handwriting,memory,start,gap,parity]
       [--shapes=ptb-32x50,...] [--repeats=7] [--out=experiments/speed]
 
 All contenders of a shape take turns, so that a slow moment of the machine
@@ -39,7 +39,10 @@ from speed.contenders import (
 )
 from speed.tables import markdown
 
-PARTS = ('speed', 'resnet', 'memory', 'start', 'gap', 'parity')
+PARTS = (
+  *('speed', 'resnet', 'handwriting'),
+  *('memory', 'start', 'gap', 'parity'),
+)
 KINDS = ('forward', 'gradient', 'train step')
 
 _QUICK = flags.DEFINE_bool('quick', False, 'One small shape, train steps only.')
@@ -126,6 +129,8 @@ def main(argv: Sequence[str]) -> None:
     result['speed'] = rows
   if 'resnet' in parts:
     result['resnet'] = measures.resnet(repeats)
+  if 'handwriting' in parts:
+    result['handwriting'] = measures.handwriting(repeats)
   if 'memory' in parts:
     result['memory'] = measures.memory()
   if 'gap' in parts:

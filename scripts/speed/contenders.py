@@ -56,6 +56,7 @@ ACCELERATOR_SHAPES = {
   'handwriting-32x300': Shape(900, 128, 4, 50, 32, 300),
 }
 RESNETS = 'wrn_40_2', 'hyper_wrn_40_2'  # of configs/cifar10.py
+PENS = 'lstm_900', 'hyper_lstm_900'  # of configs/handwriting.py
 RESNET_BATCHES = {'cpu': 32, 'accelerator': 128}
 QUICK = {'ptb-32x10': Shape(1000, 128, 16, 50, 32, 10)}
 FULL = Shape(1000, 128, 16, 50, 128, 100)  # of `memory`

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperjax import config as configs
+from hyperjax import run
 from hyperjax.errors import UserError
+from hyperjax.nn.unroll import steps_run
 from hyperjax.training import loop
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.progress import say
@@ -28,6 +30,7 @@ from speed.contenders import (
   ON_ACCELERATORS,
   OURS,
   PEER,
+  PENS,
   RESNET_BATCHES,
   RESNETS,
   SHAPES,
@@ -73,9 +76,7 @@ def time_shape(
           'shape': name,
           'contender': contender.name,
           'kind': kind,
-          'milliseconds': statistics.median(turns) * 1e3,
-          'least': min(turns) * 1e3,
-          'most': max(turns) * 1e3,
+          **_spread(turns),
           **against(seconds, contender.name, PEER, 'speed_over_peer', True),
           **against(seconds, contender.name, FUSED, 'time_over_fused', False),
           **against(seconds, contender.name, CUDNN, 'time_over_cudnn', False),
@@ -198,42 +199,100 @@ def _first_step(command, workdir, cache):
 def resnet(repeats: int) -> list[dict[str, Any]]:
   """Train steps of the residual networks, plain and hyper, in turns."""
   batch = RESNET_BATCHES['accelerator' if on_accelerator() else 'cpu']
-  runs, seconds = {}, {}
+  runs = {}
   for row in RESNETS:
     say(f'resnet: compiling {row}')
     config = configs.load(f'configs/cifar10.py:{row}')
     config.data.batch_size = batch
-    source = FixedImages(batch, config.data.image_shape)
-    _, _, advance, start = trainer_of(config, source)
-    state, arrays = start(), source.arrays()
-    began = time.perf_counter()
-    step = advance.lower(state, arrays, 1).compile()
-    runs[row] = [step, state, arrays, time.perf_counter() - began]
-    seconds[row] = []
-  say(f'resnet: {repeats} turns of {len(runs)}')
-  for turn in range(repeats + 1):
-    for row, (step, state, arrays, _) in runs.items():
-      began = time.perf_counter()
-      state, _ = step(state, arrays, 1)
-      runs[row][1] = jax.block_until_ready(state)
-      if turn:
-        seconds[row].append(time.perf_counter() - began)
-  plain = seconds[RESNETS[0]]
+    runs[row] = _Run(config, FixedImages(batch, config.data.image_shape))
+  seconds = _take_turns(runs, repeats)
   return [
     {
       'row': row,
       'batch': batch,
-      'milliseconds': statistics.median(turns) * 1e3,
-      'least': min(turns) * 1e3,
-      'most': max(turns) * 1e3,
+      **_spread(turns),
       'images_per_second': batch / statistics.median(turns),
-      'time_over_plain': statistics.median(
-        mine / theirs for mine, theirs in zip(turns, plain, strict=True)
-      ),
-      'compile_seconds': runs[row][3],
+      **against(seconds, row, RESNETS[0], 'time_over_plain', False),
+      'compile_seconds': runs[row].compile_seconds,
     }
     for row, turns in seconds.items()
   ]
+
+
+def handwriting(repeats: int) -> dict[str, Any]:
+  """Train steps on lines of handwriting, by the points that are not padding.
+
+  In turns, each on the next batch of the epoch, which is the same for all.
+  """
+  rows = {row: configs.load(f'configs/handwriting.py:{row}') for row in PENS}
+  source = run.build_source(rows[PENS[0]])
+  say(f'handwriting: compiling {", ".join(rows)}')
+  runs = {row: _Run(config, source) for row, config in rows.items()}
+  points = [
+    int(source.batch(source.arrays(), np.uint32(0), step)['mask'].sum())
+    for step in range(1, repeats + 1)
+  ]
+  seconds = _take_turns(runs, repeats)
+  batch, steps = source.batch_size, source.splits['train'].longest
+  longest = np.asarray(source.arrays()['longest']).tolist()
+  padded = batch * sum(longest)
+  computed = batch * sum(steps_run(length, steps, batch) for length in longest)
+  real = int(source.splits['train'].lengths.sum())
+  return {
+    'data': source.meta['name'],
+    'batch': batch,
+    'padding': 1 - real / padded,
+    'computed_padding': 1 - real / computed,
+    'rows': [
+      {
+        'row': row,
+        **_spread(turns),
+        'points_per_second': statistics.median(
+          count / took for count, took in zip(points, turns, strict=True)
+        ),
+        **against(seconds, row, PENS[0], 'time_over_lstm', False),
+        'compile_seconds': runs[row].compile_seconds,
+      }
+      for row, turns in seconds.items()
+    ],
+  }
+
+
+class _Run:
+  """A compiled train step and the state that it goes on from."""
+
+  def __init__(self, config, source):
+    _, _, advance, start = trainer_of(config, source)
+    self._state, self._arrays = start(), source.arrays()
+    began = time.perf_counter()
+    self._step = advance.lower(self._state, self._arrays, 1).compile()
+    self.compile_seconds = time.perf_counter() - began
+
+  def step(self):
+    """Seconds that the next step takes."""
+    began = time.perf_counter()
+    state, _ = self._step(self._state, self._arrays, 1)
+    self._state = jax.block_until_ready(state)
+    return time.perf_counter() - began
+
+
+def _take_turns(runs, repeats):
+  """The seconds of each run's turns; one before them warms up."""
+  say(f'{repeats} turns of {", ".join(runs)}')
+  turns = [
+    {name: trained.step() for name, trained in runs.items()}
+    for _ in range(repeats + 1)
+  ]
+  return {name: [turn[name] for turn in turns[1:]] for name in runs}
+
+
+def _spread(turns):
+  """The median, the least and the most of some seconds, in milliseconds."""
+  return {
+    'milliseconds': statistics.median(turns) * 1e3,
+    'least': min(turns) * 1e3,
+    'most': max(turns) * 1e3,
+  }
 
 
 def gap(repeats: int) -> dict[str, Any]:

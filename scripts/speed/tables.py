@@ -34,6 +34,25 @@ def markdown(result: dict[str, Any]) -> str:
       times.append(f'{r["compile_seconds"]:.1f}')
       lines.append(f'| `{r["row"]}` | {" | ".join(times)} |')
     lines.append('')
+  if part := result.get('handwriting'):
+    lines += [
+      '## Handwriting, train step',
+      '',
+      f'Whole lines of {part["data"]} in batches of {part["batch"]}; points',
+      f'that are no padding. Of all positions {part["padding"]:.1%}',
+      f'are padding; {part["computed_padding"]:.1%} with those behind the end',
+      'of a batch that its last chunk computes.',
+      '',
+      '|  | ms | least | most | points/s | time over LSTM | compile s |',
+      '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for r in part['rows']:
+      cells = [f'{r[k]:,.0f}' for k in ('milliseconds', 'least', 'most')]
+      cells.append(f'{r["points_per_second"]:,.0f}')
+      cells.append(f'{r["time_over_lstm"]:.3f}')
+      cells.append(f'{r["compile_seconds"]:.1f}')
+      lines.append(f'| `{r["row"]}` | {" | ".join(cells)} |')
+    lines.append('')
   if rows := result.get('memory'):
     lines += [
       '## Peak temporaries',
