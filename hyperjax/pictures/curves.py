@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 
@@ -56,4 +57,55 @@ def learning_curve(
   axes.set_ylabel(metric.replace('_', ' '))
   axes.grid(alpha=0.3)
   axes.legend(loc='upper right' if not levels else 'best')
+  figure.savefig(path, dpi=150)
+
+
+def comparison(
+  path: pathlib.Path,
+  runs: Mapping[str, Sequence[Mapping[str, float]]],
+  metric: str,
+) -> None:
+  """Draws a metric of several runs by step, as a PNG file.
+
+  Args:
+    path: of the file.
+    runs: the lines of `metrics.jsonl` of each, by its label.
+    metric: what stands behind the slash. Training is a thin line, validation
+      one with dots; of several seeds, the means.
+
+  Raises:
+    ValueError: a run does not have that metric.
+  """
+  figure = Figure(figsize=(7, 4.2), layout='constrained')
+  axes = figure.subplots()
+  seen = []
+  for color, (label, lines) in enumerate(runs.items()):
+    names = {
+      name
+      for line in lines
+      for name in line
+      if name.endswith(f'/{metric}') and name.count('/') == 1
+    }
+    if not names:
+      raise ValueError(f'{label} has no metric {metric}')
+    for name in sorted(names):
+      points = [(x['step'], x[name]) for x in lines if x.get(name) is not None]
+      seen += [y for _, y in points]
+      split = name.split('/')[0]
+      axes.plot(
+        *zip(*points, strict=True),
+        '-' if split == 'train' else 'o-',
+        color=f'C{color}',
+        markersize=4,
+        linewidth=0.6 if split == 'train' else 1.4,
+        label=f'{label}, {split.replace("_", " ")}',
+      )
+  # The first steps would take all the room.
+  low, high = min(seen), float(np.percentile(seen, 95))
+  if low < high:
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+  axes.set_xlabel('step')
+  axes.set_ylabel(metric.replace('_', ' '))
+  axes.grid(alpha=0.3)
+  axes.legend()
   figure.savefig(path, dpi=150)
