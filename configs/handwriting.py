@@ -5,8 +5,9 @@
 
 FOLDER holds the publisher's files (README.md says which). Without it, and
 without a prepared data set, synthetic lines take their place, and the result
-says so. `:ROW,synthetic` asks for them, `:ROW,smoke` shrinks a row to a minute
-or two on a CPU, and `:ROW,text` trains a model that can be told what to write.
+says so. `:ROW,synthetic` asks for them, and `:ROW,text` trains a model that can
+be told what to write. On a CPU `:ROW,small` is a matter of half an hour,
+`:ROW,smoke` of a minute or two.
 
 The paper does not say how many steps it took: 100 epochs of the protocol of
 Graves stand here, a guess until a row has been trained whole. None has been.
@@ -35,7 +36,9 @@ ALPHABET = (
 
 
 def get_config(argument: str = ''):
-  row, options = parse_argument(argument, ROWS, ['synthetic', 'smoke', 'text'])
+  row, options = parse_argument(
+    argument, ROWS, ['synthetic', 'text', 'small', 'smoke']
+  )
   cell, hidden_size, num_layers, regularized = ROWS[row]
 
   config = handwriting_config()
@@ -68,6 +71,19 @@ def get_config(argument: str = ''):
     config.model.num_windows = 10
     config.sample.text = 'hypernetworks write by hand'
     config.sample.length = 1_200
+  if 'small' in options:
+    config.model.update({'hidden_size': 200, 'hyper_size': 32})
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.schedule = 'cosine'
+    config.optimizer.warmup_steps = 40
+    config.train.update(
+      {
+        'num_steps': 1_200,
+        'eval_every': 120,
+        'checkpoint_every': 60,
+        'log_every': 20,
+      }
+    )
   if 'smoke' in options:
     config.data.batch_size = 16
     config.model.update({'hidden_size': 64, 'hyper_size': 16})
