@@ -134,7 +134,7 @@ def test_each_line_comes_once_an_epoch(count, batch_size):
 
 @pytest.mark.parametrize(('count', 'batch_size'), SIZES)
 def test_what_is_masked_is_zero(count, batch_size):
-  batches = run_epochs(make_source(make_lines(count), batch_size), 1)
+  batches = run_epochs(toy(count, batch_size), 3)
   assert (batches['mask'].sum((2, 3)) > 0).all()
   for name in ('inputs', 'targets'):
     assert not batches[name][~batches['mask']].any()
