@@ -70,7 +70,7 @@ class StrokeSource:
     alphabet: str = '',
     report: Mapping[str, Any] | None = None,
   ):
-    _check_options(min_points, scale_range, alphabet)
+    _check_options(batch_size, min_points, scale_range, alphabet)
     self.batch_size = batch_size
     self.scale_range = scale_range
     self.alphabet = alphabet
@@ -430,7 +430,11 @@ def _check_lines(name, split, count, kept, min_points, alphabet):
       )
 
 
-def _check_options(min_points, scale_range, alphabet):
+def _check_options(batch_size, min_points, scale_range, alphabet):
+  if batch_size < 1:
+    raise UserError(
+      f'config.data.batch_size is {batch_size}; it must be at least 1'
+    )
   if min_points < 2:
     raise UserError(
       f'config.data.min_points is {min_points}; it must be at least 2'

@@ -523,6 +523,7 @@ def test_a_split_without_lines_is_refused(split):
 @pytest.mark.parametrize(
   ('keywords', 'message'),
   [
+    ({'batch_size': 0}, 'config.data.batch_size is 0'),
     ({'min_points': 1}, 'config.data.min_points is 1'),
     ({'min_points': -5}, 'config.data.min_points is -5'),
     ({'scale_range': 1.0}, 'config.data.scale_range is 1.0'),
