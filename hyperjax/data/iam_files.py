@@ -214,6 +214,15 @@ def sha256(corpus: Corpus) -> str:
   return digest.hexdigest()
 
 
+def check_protocol(protocol: str) -> None:
+  """Raises `UserError` unless there is such a protocol."""
+  if protocol not in PROTOCOLS:
+    raise UserError(
+      f"config.data.protocol: no '{protocol}'"
+      f'{did_you_mean(protocol, PROTOCOLS)}'
+    )
+
+
 def protocol_splits(corpus: Corpus, protocol: str) -> dict[str, list[Line]]:
   """The lines of each split of a run.
 
@@ -224,11 +233,7 @@ def protocol_splits(corpus: Corpus, protocol: str) -> dict[str, list[Line]]:
   Raises:
     UserError: there is no such protocol.
   """
-  if protocol not in PROTOCOLS:
-    raise UserError(
-      f"config.data.protocol: no '{protocol}'"
-      f'{did_you_mean(protocol, PROTOCOLS)}'
-    )
+  check_protocol(protocol)
   return {
     split: [line for name in names for line in corpus.splits[name]]
     for split, names in PROTOCOLS[protocol].items()

@@ -39,8 +39,10 @@ def build(
     alphabet: see `StrokeSource`.
 
   Raises:
-    UserError: a file is missing or damaged; see `iam_files.read_raw`.
+    UserError: there is no such protocol, or a file is missing or damaged; see
+      `iam_files.read_raw`.
   """
+  iam_files.check_protocol(protocol)  # before half a minute of reading
   corpus = _read(dir, skip_damaged)
   return make_source(
     protocol_splits(corpus, protocol),

@@ -27,6 +27,7 @@ from hyperjax.types import Batch
 logger = logging.getLogger(__name__)
 
 PADDING, UNKNOWN = 0, 1  # symbols; the alphabet's begin behind them
+FARTHEST = 1e37  # coordinates below it are a move apart that float32 can hold
 
 
 class StrokeSource:
@@ -54,7 +55,8 @@ class StrokeSource:
     report: what reading the data set counted, for `meta`.
 
   Raises:
-    UserError: a split has no lines, or an option is out of its range.
+    UserError: a split has no lines, a line has coordinates out of all bounds,
+      or an option is out of its range.
   """
 
   def __init__(
@@ -68,19 +70,14 @@ class StrokeSource:
     alphabet: str = '',
     report: Mapping[str, Any] | None = None,
   ):
-    _check_options(min_points, scale_range, alphabet)
+    _check_options(batch_size, min_points, scale_range, alphabet)
     self.batch_size = batch_size
     self.scale_range = scale_range
     self.alphabet = alphabet
     kept, left_out = {}, {}
     for split, lines in splits.items():
       kept[split], left_out[split] = _select(lines, min_points, alphabet)
-      if not kept[split]:
-        raise UserError(
-          f'{name}: none of the {len(lines):,} lines of the {split} split has '
-          f'config.data.min_points {min_points}'
-          f'{" and a text" if alphabet else ""}; make it smaller'
-        )
+      _check_lines(name, split, len(lines), kept[split], min_points, alphabet)
     mean, std = moments(kept['train'])
     self._mean, self._std = mean.astype(np.float32), std.astype(np.float32)
     self.splits = {
@@ -327,8 +324,9 @@ def build(
 
 def _find(path):
   path, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
-  if root and not path.exists() and (pathlib.Path(root) / path).exists():
-    return pathlib.Path(root) / path
+  if root and not path.exists():
+    below = pathlib.Path(root).expanduser() / path
+    return below if below.exists() else path
   return path
 
 
@@ -413,7 +411,30 @@ def _select(lines, min_points, alphabet):
   return kept, {why: count for why, count in left_out.items() if count}
 
 
-def _check_options(min_points, scale_range, alphabet):
+def _check_lines(name, split, count, kept, min_points, alphabet):
+  if not count:
+    raise UserError(f'{name}: the {split} split has no lines; give it some')
+  if not kept:
+    also, or_else = '', ''
+    if alphabet:
+      also, or_else = ' and a text', ', or leave config.data.alphabet empty'
+    raise UserError(
+      f'{name}: none of the {count:,} lines of the {split} split has '
+      f'config.data.min_points {min_points}{also}; make it smaller{or_else}'
+    )
+  for line in kept:
+    if not np.abs(line.points[:, :2]).max() < FARTHEST:
+      raise UserError(
+        f'{name}: {line.name} has a coordinate of {FARTHEST:g} or more; take '
+        f'the line away, or choose another unit'
+      )
+
+
+def _check_options(batch_size, min_points, scale_range, alphabet):
+  if batch_size < 1:
+    raise UserError(
+      f'config.data.batch_size is {batch_size}; it must be at least 1'
+    )
   if min_points < 2:
     raise UserError(
       f'config.data.min_points is {min_points}; it must be at least 2'
@@ -433,6 +454,8 @@ def _check_options(min_points, scale_range, alphabet):
 def _sha256(lines):
   digest = hashlib.sha256()
   for line in lines:
-    digest.update(f'{line.name}\0{line.text}\0{len(line.points)}\0'.encode())
+    head = f'{line.name}\0{line.text}\0{len(line.points)}\0'
+    # JSON may hold half of a pair that only together is a character.
+    digest.update(head.encode('utf-8', 'surrogatepass'))
     digest.update(line.points.astype('<f4').tobytes())
   return digest.hexdigest()
