@@ -101,7 +101,7 @@ class StrokeSource:
     train = self.splits['train']
     self.batches_per_epoch = -(-len(train.lengths) // batch_size)
     # Few enough for little padding, enough for other neighbours each epoch.
-    self._batches_per_bucket = max(math.isqrt(self.batches_per_epoch) // 2, 1)
+    self._batches_per_bucket = max(math.isqrt(self.batches_per_epoch) // 2, 2)
     # Places that the last batch leaves empty are lines of no length.
     empty = self.batches_per_epoch * batch_size - len(train.lengths)
     self._slots = np.pad(np.arange(len(train.lengths)), (0, empty), 'edge')
