@@ -237,7 +237,7 @@ def test_options_of_handwriting_do_what_they_say(repository):
   assert synthetic.data.name == 'synthetic_handwriting'
   assert 'dir' not in synthetic.data and 'protocol' not in synthetic.data
   text = configs.load(f'{path}:lstm_900,text')
-  assert len(text.data.alphabet) == len(set(text.data.alphabet)) == 78
+  assert len(text.data.alphabet) == len(set(text.data.alphabet)) > 60
   assert text.model.num_windows == 10  # Graves
   assert not set(text.sample.text) - set(text.data.alphabet)
   # What is not asked for stays as the row has it.
