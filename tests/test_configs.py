@@ -201,6 +201,54 @@ def test_the_papers_values_of_mnist(repository):
   assert config.model.z_size == 4
 
 
+HANDWRITING = tuple(TABLES['handwriting'])
+
+
+@pytest.mark.parametrize('row', HANDWRITING)
+def test_the_papers_values_of_handwriting(repository, row):
+  config = configs.load(f'{repository}/configs/handwriting.py:{row}')
+  assert config.data.name == 'iam_ondb'
+  assert (config.data.batch_size, config.data.min_points) == (32, 300)
+  assert config.data.alphabet == '' and config.model.num_windows == 0
+  assert config.model.num_mixtures == 20
+  assert (config.model.hyper_size, config.model.z_size) == (128, 4)
+  assert config.optimizer.name == 'adam'
+  assert config.optimizer.learning_rate == 1e-4
+  assert config.optimizer.schedule == 'constant'
+  assert (config.optimizer.clip_norm, config.optimizer.clip_value) == (5.0, 0.0)
+  regularized = not row.endswith('_plain')
+  assert config.data.scale_range == (0.1 if regularized else 0.0)
+  keep_prob = 0.95 if regularized else 1.0
+  assert config.model.recurrent_keep_prob == keep_prob
+  assert config.model.output_keep_prob == keep_prob
+  assert config.model.hyper_recurrent_keep_prob == 1.0
+  assert config.model.zoneout_c == config.model.zoneout_h == 0.0
+  cell, _, size = row.removesuffix('_plain').rpartition('_')
+  layers, _, units = size.rpartition('x')
+  assert config.model.cell == cell
+  assert config.model.hidden_size == int(units)
+  assert config.model.num_layers == int(layers or 1)
+  assert config.eval.split == 'valid'
+
+
+def test_options_of_handwriting_do_what_they_say(repository):
+  path = f'{repository}/configs/handwriting.py'
+  synthetic = configs.load(f'{path}:lstm_900,synthetic')
+  assert synthetic.data.name == 'synthetic_handwriting'
+  assert 'dir' not in synthetic.data and 'protocol' not in synthetic.data
+  text = configs.load(f'{path}:lstm_900,text')
+  assert len(text.data.alphabet) == len(set(text.data.alphabet)) > 60
+  assert text.model.num_windows == 10  # Graves
+  assert not set(text.sample.text) - set(text.data.alphabet)
+  # What is not asked for stays as the row has it.
+  for config in (synthetic, text):
+    assert config.train.num_steps == 32_000
+    assert config.model.hidden_size == 900
+    assert config.model.output_keep_prob == 0.95
+  smoke = configs.load(f'{path}:lstm_900,smoke')
+  assert smoke.train.num_steps < 1_000 and smoke.model.hidden_size < 100
+
+
 def test_a_budget_scales_the_steps_and_the_schedule(repository):
   config = configs.load(
     f'{repository}/configs/cifar10.py:hyper_wrn_40_1,budget=0.1'

@@ -90,6 +90,10 @@ def rows():
       yield f'{path}:{row}'
       yield f'{path}:{row},budget=0.1'
   yield f'{REPOSITORY}/configs/cifar10.py:wrn_40_1,images'
+  path = REPOSITORY / 'configs' / 'handwriting.py'
+  for row in configs.load_module(path)['ROWS']:
+    for options in ('', ',smoke', ',synthetic', ',text'):
+      yield f'{path}:{row}{options}'
   for row in ('hyper_lstm', 'ln_lstm', 'lstm'):
     yield f'{REPOSITORY}/configs/text.py:{row}'
 
@@ -102,14 +106,16 @@ def test_every_config_builds_without_allocating(spec):
   assert run.count(shapes.params) > 0
 
 
-def test_every_config_field_is_read_by_something():
+@pytest.mark.parametrize(
+  'make', [configs.language_model_config, configs.handwriting_config]
+)
+def test_every_config_field_is_read_by_something(make):
   code = '\n'.join(
     path.read_text()
     for path in PACKAGE.rglob('*.py')
     if path.name != 'config.py'
   )
-  config = configs.language_model_config()
-  for path, _ in configs.flatten(config):
+  for path, _ in configs.flatten(make()):
     section, _, name = path.rpartition('.')
     # The other sections are arguments of a `build`, which knows no others.
     if section in ('', 'train', 'eval', 'sample'):

@@ -144,9 +144,10 @@ def build(
       f'given texts, or neither'
     )
   head_key, *keys = jax.random.split(key, num_layers + 1)
-  size = hidden_size + num_symbols
+  # What is read goes into the lowest layer, and out of it beside its own.
+  sizes = [hidden_size + num_symbols] + [hidden_size] * (num_layers - 1)
   given = {
-    'input_sizes': [3 + num_symbols] + [size] * (num_layers - 1),
+    'input_sizes': [3 + num_symbols, *sizes[:-1]],
     'hidden_size': hidden_size,
     'unroll': unroll,
     'dtype': dtype,
@@ -167,7 +168,7 @@ def build(
     )
   return PenModel(
     cells,
-    size,
+    sizes[-1],
     num_mixtures,
     output_keep_prob=output_keep_prob,
     unroll=unroll,

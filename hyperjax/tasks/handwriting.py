@@ -116,14 +116,16 @@ class Handwriting:
       style=moves,
       bias=request['bias'],
     )
+    # The first move begins at the first point of a line; at the end of a style,
+    # where the pen is lifted, there is none.
+    first = 0 if moves is None else 1
     lines, changes = [], []
     for k, count in enumerate(np.asarray(written.length).tolist()):
-      line = written.moves[k, :count]
-      lines.append(strokes.points_of(np.asarray(line), meta))
+      line = np.asarray(written.moves[k, :count])
+      lines.append(strokes.points_of(line, meta)[first:])
       if written.changes is not None:
-        # The first point is where the first move begins.
         of_line = np.asarray(written.changes[k, :count])
-        changes.append(np.concatenate([of_line[:1], of_line]))
+        changes.append(np.concatenate([of_line[:1], of_line])[first:])
     return Writing(
       name=_name(text, request['seed']),
       lines=lines,

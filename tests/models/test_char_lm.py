@@ -288,6 +288,12 @@ def products(model):
     _, y = model(model.initial_carry(len(SYMBOLS)), SYMBOLS)
     return jnp.sum(y)
 
+  return products_of(loss, params)
+
+
+def products_of(loss, params):
+  """The same of a loss's gradient."""
+
   def walk(jaxpr):
     for eqn in jaxpr.eqns:
       if eqn.primitive.name == 'dot_general':
