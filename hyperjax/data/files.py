@@ -34,6 +34,15 @@ def data_dir(dir: str, name: str, files: str) -> pathlib.Path | None:
   return folder if folder.is_dir() else None
 
 
+def find(path: str) -> pathlib.Path:
+  """A file or folder, looked for under `$HYPERJAX_DATA_DIR`, too."""
+  found, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
+  if root and not found.exists():
+    below = pathlib.Path(root).expanduser() / found
+    return below if below.exists() else found
+  return found
+
+
 def read_bytes(path: pathlib.Path, may_be_empty: bool = False) -> bytes:
   """Reads a file; a missing, empty or unreadable one is a `UserError`."""
   try:

@@ -10,7 +10,7 @@ import logging
 from hyperjax.data import iam_files, pen_font, prepared
 from hyperjax.data.files import data_dir
 from hyperjax.data.iam_files import Corpus, protocol_splits
-from hyperjax.data.strokes import StrokeSource, make_source
+from hyperjax.data.strokes import StrokeSource, check_options, make_source
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ def build(
     UserError: there is no such protocol, or a file is missing or damaged; see
       `iam_files.read_raw`.
   """
-  iam_files.check_protocol(protocol)  # before half a minute of reading
+  # Before half a minute of reading.
+  iam_files.check_protocol(protocol)
+  check_options(batch_size, min_points, scale_range, alphabet)
   corpus = _read(dir, skip_damaged)
   return make_source(
     protocol_splits(corpus, protocol),

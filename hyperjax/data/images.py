@@ -7,8 +7,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import os
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -17,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from hyperjax.data import image_files
-from hyperjax.data.files import ROOT
+from hyperjax.data.files import find
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.ops import shuffle
 from hyperjax.ops.augment import crop_and_flip
@@ -220,7 +218,7 @@ def build(
       'train/<class>/ and test/<class>/'
     )
   try:
-    found = image_files.read(_find(path), num_classes)
+    found = image_files.read(find(path), num_classes)
   except (OSError, RuntimeError) as error:  # too long a name; no such ~user
     raise UserError(f'config.data.path: {path!r}: {error}') from error
   return make_source(
@@ -235,13 +233,6 @@ def build(
     flip=flip,
     normalize=normalize,
   )
-
-
-def _find(path):
-  path, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
-  if root and not path.exists() and (pathlib.Path(root) / path).exists():
-    return pathlib.Path(root) / path
-  return path
 
 
 def make_source(

@@ -7,8 +7,6 @@ import dataclasses
 import hashlib
 import logging
 import math
-import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from hyperjax.data import stroke_files
-from hyperjax.data.files import ROOT
+from hyperjax.data.files import find
 from hyperjax.data.pen_lines import Line, offsets
 from hyperjax.errors import UserError
 from hyperjax.ops.random import stream
@@ -70,7 +68,7 @@ class StrokeSource:
     alphabet: str = '',
     report: Mapping[str, Any] | None = None,
   ):
-    _check_options(batch_size, min_points, scale_range, alphabet)
+    check_options(batch_size, min_points, scale_range, alphabet)
     self.batch_size = batch_size
     self.scale_range = scale_range
     self.alphabet = alphabet
@@ -313,21 +311,13 @@ def build(
       'hyperjax/data/stroke_files.py'
     )
   return make_source(
-    stroke_files.read(_find(path)),
+    stroke_files.read(find(path)),
     name=path,
     batch_size=batch_size,
     min_points=min_points,
     scale_range=scale_range,
     alphabet=alphabet,
   )
-
-
-def _find(path):
-  path, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
-  if root and not path.exists():
-    below = pathlib.Path(root).expanduser() / path
-    return below if below.exists() else path
-  return path
 
 
 def make_source(
@@ -430,7 +420,10 @@ def _check_lines(name, split, count, kept, min_points, alphabet):
       )
 
 
-def _check_options(batch_size, min_points, scale_range, alphabet):
+def check_options(
+  batch_size: int, min_points: int, scale_range: float, alphabet: str
+) -> None:
+  """Raises `UserError` at an option of `StrokeSource` that is out of range."""
   if batch_size < 1:
     raise UserError(
       f'config.data.batch_size is {batch_size}; it must be at least 1'
