@@ -310,8 +310,11 @@ def build(
       'config.data.path is empty; give a JSON file of lines, see '
       'hyperjax/data/stroke_files.py'
     )
+  splits = stroke_files.read(find(path))
+  if not splits['test']:  # a small file may have none
+    del splits['test']
   return make_source(
-    stroke_files.read(find(path)),
+    splits,
     name=path,
     batch_size=batch_size,
     min_points=min_points,

@@ -123,6 +123,9 @@ class WindowCell(nnx.Module):
       .at[rows, text]
       .add(phi)[:, 1:]
     )
-    beyond = at_end[:, 0] > phi.max(axis=1, initial=0)
+    # Far behind the end all phi may be too small for a number.
+    beyond = (at_end[:, 0] > phi.max(axis=1, initial=0)) | (
+      position.min(axis=1) > length[:, 0] + 1
+    )
     window = Window(position, reading, text, beyond)
     return (cell_carry, window), jnp.concatenate([h, reading], axis=-1)

@@ -127,7 +127,7 @@ class Handwriting:
         of_line = np.asarray(written.changes[k, :count])
         changes.append(np.concatenate([of_line[:1], of_line])[first:])
     return Writing(
-      name=_name(text, request['seed']),
+      name=_name(text, request['style'], request['seed']),
       lines=lines,
       captions=[text] * len(lines),
       changes=changes or None,
@@ -308,9 +308,14 @@ def _read_style(request, reads):
   return line
 
 
-def _name(text, seed):
-  words = re.sub(r'[^a-z0-9]+', '-', text.lower())[:40].strip('-')
-  return f'{words or "writing"}-seed-{seed}'
+def _name(text, style, seed):
+  """What a sample is called: by all that makes it another one."""
+  like = f'-like-{_slug(pathlib.Path(style).stem)}' if style else ''
+  return f'{_slug(text) or "writing"}{like}-seed-{seed}'
+
+
+def _slug(text):
+  return re.sub(r'[^a-z0-9]+', '-', text.lower())[:40].strip('-')
 
 
 def build(

@@ -740,6 +740,12 @@ def test_a_file_of_ones_own_lines(tmp_path, caplog):
     assert source.meta['sha256'][split] in caplog.text
 
 
+def test_a_small_file_may_have_nothing_to_test_on(tmp_path):
+  save(tmp_path / 'notes.json', test=[])
+  source = build(tmp_path / 'notes.json', min_points=5)
+  assert set(source.meta['sizes']) == {'train', 'valid'}
+
+
 def test_what_is_left_out_is_logged(tmp_path, caplog):
   save(tmp_path / 'notes.json', train=[make_line(0, 3), make_line(1, 90)])
   with caplog.at_level(logging.INFO, 'hyperjax'):

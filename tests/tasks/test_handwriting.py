@@ -479,7 +479,12 @@ def test_no_stroke_joins_a_style_and_what_follows(style_file, monkeypatch):
   ],
 )
 def test_names_of_files_are_plain(text, name):
-  assert handwriting._name(text, 4) == f'{name}-seed-4'
+  assert handwriting._name(text, '', 4) == f'{name}-seed-4'
+
+
+def test_a_style_has_files_of_its_own():
+  name = handwriting._name('ab', 'pens/My style.json', 4)
+  assert name == 'ab-like-my-style-seed-4'
 
 
 # What is wrong.
