@@ -23,7 +23,9 @@ One JSON object holds the lines of a data set, or a few as samples of a style:
     of 100 by a hash of its name, so that it stays where it is as others come.
   - `strokes`: in the order of writing, each a list of points from pen down to
     pen up. A point is [x, y], in any unit; what may follow, such as a time,
-    is ignored. A stroke without points is left out.
+    is ignored. A stroke without points is left out. For a sample of a style
+    the unit, and the time between two points, are those of the data that the
+    model was trained on: in IAM-OnDB, a pen moves by about 18 between two.
 """
 
 import hashlib
