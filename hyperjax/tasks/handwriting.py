@@ -154,14 +154,23 @@ class Writing:
   animated: bool
 
   def draw(self, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
-    """Writes `name`.svg, .png and .json, and perhaps `name`-animated.svg."""
+    """Writes `name`.svg, .png and .json, and perhaps `name`-animated.svg.
+
+    Raises:
+      UserError: the lines are too many for a PNG picture.
+    """
     options = {'captions': self.captions}
     if self.changes:
       options['changes'] = self.changes
       options['gates'] = GATES.get(self.changes[0].shape[1])
     drawn = [folder / f'{name}.{ending}' for ending in ('svg', 'png', 'json')]
     pictures.write_svg(drawn[0], self.lines, **options)
-    pictures.write_png(drawn[1], self.lines, **options)
+    try:
+      pictures.write_png(drawn[1], self.lines, **options)
+    except ValueError as error:  # it is too tall
+      raise UserError(
+        f'config.sample.num_lines: {error}; ask for fewer'
+      ) from error
     stroke_files.write(
       drawn[2],
       [

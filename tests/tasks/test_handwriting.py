@@ -514,6 +514,14 @@ def test_a_text_that_can_not_be_written_is_named(reads, text, words):
 
 def test_a_wrong_style_is_named(style_file, tmp_path):
   missing = str(tmp_path / 'none.json')
+def test_more_lines_than_a_picture_holds_are_refused(tmp_path):
+  writing = handwriting.Writing(
+    'pen', [np.float32([[0, 0, 1]])] * 1_700, [''] * 1_700, None, False
+  )
+  with pytest.raises(UserError, match='num_lines: 1700 lines are too many'):
+    writing.draw(tmp_path, 'pen')
+
+
   blind, reader = make('lstm'), make('lstm', True)
 
   assert missing in message_of(*blind, META, style=missing)
