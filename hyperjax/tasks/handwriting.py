@@ -127,7 +127,7 @@ class Handwriting:
         of_line = np.asarray(written.changes[k, :count])
         changes.append(np.concatenate([of_line[:1], of_line])[first:])
     return Writing(
-      name=_name(text, request['style'], request['seed']),
+      name=_name(text, request),
       lines=lines,
       captions=[text] * len(lines),
       changes=changes or None,
@@ -317,10 +317,15 @@ def _read_style(request, reads):
   return line
 
 
-def _name(text, style, seed):
-  """What a sample is called: by all that makes it another one."""
-  like = f'-like-{_slug(pathlib.Path(style).stem)}' if style else ''
-  return f'{_slug(text) or "writing"}{like}-seed-{seed}'
+def _name(text, request):
+  """What a sample is called: by its text, style, bias and seed."""
+  words = [_slug(text) or 'writing']
+  if request['style']:
+    style = _slug(pathlib.Path(request['style']).stem)
+    words.append(f'like-{style}-{request["style_line"]}')
+  if request['bias']:
+    words.append(f'bias-{request["bias"]:g}')
+  return '-'.join([*words, f'seed-{request["seed"]}'])
 
 
 def _slug(text):

@@ -479,12 +479,14 @@ def test_no_stroke_joins_a_style_and_what_follows(style_file, monkeypatch):
   ],
 )
 def test_names_of_files_are_plain(text, name):
-  assert handwriting._name(text, '', 4) == f'{name}-seed-4'
+  assert handwriting._name(text, REQUEST) == f'{name}-seed-3'
 
 
-def test_a_style_has_files_of_its_own():
-  name = handwriting._name('ab', 'pens/My style.json', 4)
-  assert name == 'ab-like-my-style-seed-4'
+def test_what_makes_another_sample_is_in_its_name():
+  like = REQUEST | {'style': 'pens/My style.json', 'style_line': 2}
+  assert handwriting._name('ab', like) == 'ab-like-my-style-2-seed-3'
+  biased = REQUEST | {'bias': 0.5, 'seed': 4}
+  assert handwriting._name('ab', biased) == 'ab-bias-0.5-seed-4'
 
 
 # What is wrong.
