@@ -163,6 +163,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
           say(f'{workdir}: the run is finished, at step {result["step"]:,}')
           return result
     source = build_source(config)
+    if hasattr(task, 'check_sample'):
+      task.check_sample(config.sample.to_dict(), source.meta)
     evaluator = Evaluator(task, source, stacked=config.num_seeds > 1)
     with Session(
       config, workdir, task, source, evaluator, optimizer, learning_rate

@@ -122,6 +122,9 @@ class GenerativeTask(Task, Protocol):
   ) -> 'str | Drawing':
     """What the model generates on `config.sample`, for data of that `meta`."""
 
+  def check_sample(self, request: dict[str, Any], meta: dict[str, Any]) -> None:
+    """Raises `UserError` where `sample` would; asked before training."""
+
 
 class TrainState(NamedTuple):
   """All that changes during training; a checkpoint is one of these.

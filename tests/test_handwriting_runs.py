@@ -261,6 +261,8 @@ def test_a_protocol_without_a_test_split_is_enough(tmp_path):
     ({'sample.num_lines': 0}, 'config.sample.num_lines is 0'),
     ({'sample.bias': -1.0}, 'config.sample.bias is -1.0'),
     ({'sample.style_line': -1}, 'config.sample.style_line is -1'),
+    ({'sample.text': 'so'}, 'config.sample.text: this model writes what it'),
+    ({'sample.style': '/no/such/file'}, '/no/such/file'),
     ({'model.cell': 'lsmt'}, "config.model.cell: no 'lsmt'"),
   ],
 )
@@ -271,3 +273,14 @@ def test_what_is_wrong_is_named(lines_file, tmp_path, fields, words):
     run.train(config, tmp_path)
   assert words in str(error.value)
   assert '\n' not in str(error.value)
+  assert not files.has_checkpoints(tmp_path)
+
+
+def test_a_text_of_other_characters_is_refused_before_training(
+  lines_file, tmp_path
+):
+  config = config_of(lines_file, 'lstm_900,text')
+  config.update({'data': {'alphabet': 'no s'}, 'sample': {'text': 'yes'}})
+  with pytest.raises(UserError, match=r"config\.sample\.text: .* no 'ey'"):
+    run.train(config, tmp_path)
+  assert not files.has_checkpoints(tmp_path)

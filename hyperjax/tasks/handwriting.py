@@ -80,6 +80,12 @@ class Handwriting:
     """Nats per sequence and per point of lines [B, T, 3]."""
     return carry, _metrics(self._model.merge(params, state), batch)
 
+  def check_sample(
+    self, request: Mapping[str, Any], meta: Mapping[str, Any]
+  ) -> None:
+    """Raises `UserError` where `sample` would; see there."""
+    _check_request(request, meta)
+
   def sample(
     self,
     variables: Variables,
@@ -97,18 +103,17 @@ class Handwriting:
       meta: of the data: its moments and alphabet.
 
     Raises:
-      UserError: the model can not write a given text, or needs one.
+      UserError: the model can not write a given text, or needs one; or the
+        style's file is not as it should be.
     """
-    model = self.merge(variables)
-    text = _check_text(request['text'], model.reads, meta['alphabet'])
-    style = _read_style(request, model.reads)
+    text, style = _check_request(request, meta)
     moves = None if style is None else strokes.normalize(style, meta)
     symbols = None
-    if model.reads:
+    if text:
       whole = f'{style.text} {text}' if style else text
       symbols = jnp.asarray(strokes.encode(whole, meta['alphabet']), jnp.int32)
     written = generate(
-      model,
+      self.merge(variables),
       request['num_lines'],
       request['length'],
       jax.random.key(request['seed']),
@@ -278,6 +283,14 @@ def _metrics(model, batch, key=None) -> Metrics:
     'nats_per_sequence': Mean(points.total, lines),
     'nats_per_point': points,
   }
+
+
+def _check_request(request, meta):
+  """What to write, and the line to go on from or None."""
+  # `models.handwriting.build` makes a model that reads just for an alphabet.
+  reads = bool(meta['alphabet'])
+  text = _check_text(request['text'], reads, meta['alphabet'])
+  return text, _read_style(request, reads)
 
 
 def _check_text(text, reads, alphabet):

@@ -433,7 +433,7 @@ def test_a_style_is_gone_on_from(reads, style_file, monkeypatch):
   text = {'text': 'b'} if reads else {}
   request = REQUEST | {'style': style_file, 'bias': 0.5, **text}
 
-  writing = task.sample(variables, request, META_OF_READER)
+  writing = task.sample(variables, request, META_OF_READER if reads else META)
 
   moves = [[2, 1, 0], [3, -2, 0], [1, 1, 1]]
   expected = (np.array(moves) - [0.5, -0.25, 0]) / [2.0, 1.5, 1]
@@ -514,8 +514,6 @@ def test_a_text_that_can_not_be_written_is_named(reads, text, words):
   assert message_of(*make('lstm', reads), meta, text=text).startswith(words)
 
 
-def test_a_wrong_style_is_named(style_file, tmp_path):
-  missing = str(tmp_path / 'none.json')
 def test_more_lines_than_a_picture_holds_are_refused(tmp_path):
   writing = handwriting.Writing(
     'pen', [np.float32([[0, 0, 1]])] * 1_700, [''] * 1_700, None, False
@@ -524,6 +522,8 @@ def test_more_lines_than_a_picture_holds_are_refused(tmp_path):
     writing.draw(tmp_path, 'pen')
 
 
+def test_a_wrong_style_is_named(style_file, tmp_path):
+  missing = str(tmp_path / 'none.json')
   blind, reader = make('lstm'), make('lstm', True)
 
   assert missing in message_of(*blind, META, style=missing)
