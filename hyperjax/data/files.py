@@ -34,12 +34,24 @@ def data_dir(dir: str, name: str, files: str) -> pathlib.Path | None:
   return folder if folder.is_dir() else None
 
 
-def find(path: str) -> pathlib.Path:
-  """A file or folder, looked for under `$HYPERJAX_DATA_DIR`, too."""
-  found, root = pathlib.Path(path).expanduser(), os.environ.get(ROOT)
-  if root and not found.exists():
-    below = pathlib.Path(root).expanduser() / found
-    return below if below.exists() else found
+def find(field: str, path: str) -> pathlib.Path:
+  """A file or folder, looked for under `$HYPERJAX_DATA_DIR`, too.
+
+  Args:
+    field: of the config, which names it.
+    path: the field's value.
+
+  Raises:
+    UserError: no path can be like that.
+  """
+  root = os.environ.get(ROOT)
+  try:
+    found = pathlib.Path(path).expanduser()
+    if root and not found.exists():
+      below = pathlib.Path(root).expanduser() / found
+      return below if below.exists() else found
+  except (OSError, RuntimeError) as error:  # too long a name; no such ~user
+    raise UserError(f'{field}: {path!r}: {error}') from error
   return found
 
 

@@ -218,8 +218,8 @@ def build(
       'train/<class>/ and test/<class>/'
     )
   try:
-    found = image_files.read(find(path), num_classes)
-  except (OSError, RuntimeError) as error:  # too long a name; no such ~user
+    found = image_files.read(find('config.data.path', path), num_classes)
+  except OSError as error:  # too long a name
     raise UserError(f'config.data.path: {path!r}: {error}') from error
   return make_source(
     found.splits,

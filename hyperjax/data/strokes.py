@@ -310,7 +310,7 @@ def build(
       'config.data.path is empty; give a JSON file of lines, see '
       'hyperjax/data/stroke_files.py'
     )
-  splits = stroke_files.read(find(path))
+  splits = stroke_files.read(find('config.data.path', path))
   if not splits['test']:  # a small file may have none
     del splits['test']
   return make_source(

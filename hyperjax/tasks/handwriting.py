@@ -13,6 +13,7 @@ from flax import nnx
 from jax import Array
 
 from hyperjax.data import stroke_files, strokes
+from hyperjax.data.files import find
 from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError
 from hyperjax.ops import mdn
@@ -320,7 +321,7 @@ def _read_style(request, reads):
   if not request['style']:
     return None
   line = stroke_files.read_line(
-    pathlib.Path(request['style']).expanduser(), request['style_line']
+    find('config.sample.style', request['style']), request['style_line']
   )
   if reads and not line.text.strip():
     raise UserError(

@@ -780,6 +780,9 @@ def test_a_path_must_be_given():
 def test_a_missing_file_is_refused(tmp_path):
   path = tmp_path / 'nowhere.json'
   assert build_refusal(path) == f'{path}: No such file or directory'
+  assert build_refusal('~no-such-user/x').startswith(
+    "config.data.path: '~no-such-user/x'"
+  )
 
 
 def test_half_of_a_character_is_no_reason_to_stop(tmp_path):

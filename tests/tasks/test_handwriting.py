@@ -527,6 +527,9 @@ def test_a_wrong_style_is_named(style_file, tmp_path):
   blind, reader = make('lstm'), make('lstm', True)
 
   assert missing in message_of(*blind, META, style=missing)
+  assert message_of(*blind, META, style='~no-such-user/x').startswith(
+    "config.sample.style: '~no-such-user/x'"
+  )
   assert 'no line 2; the index must be from 0 to 1' in message_of(
     *blind, META, style=style_file, style_line=2
   )
