@@ -5,8 +5,9 @@
 
 FOLDER holds the publisher's files (README.md says which). Without it, and
 without a prepared data set, synthetic lines take their place, and the result
-says so. `:ROW,synthetic` asks for them, and `:ROW,text` trains a model that can
-be told what to write. On a CPU `:ROW,small` is a matter of half an hour,
+says so. `:ROW,synthetic` asks for them, `:ROW,strokes` takes pen data of your
+own (--config.data.path=FILE.json), and `:ROW,text` trains a model that can be
+told what to write. On a CPU `:ROW,small` is a matter of half an hour,
 `:ROW,smoke` of a minute or two.
 
 The paper does not say how many steps it took: 100 epochs of the protocol of
@@ -37,7 +38,7 @@ ALPHABET = (
 
 def get_config(argument: str = ''):
   row, options = parse_argument(
-    argument, ROWS, ['synthetic', 'text', 'small', 'smoke']
+    argument, ROWS, ['synthetic', 'strokes', 'text', 'small', 'smoke']
   )
   cell, hidden_size, num_layers, regularized = ROWS[row]
 
@@ -63,9 +64,11 @@ def get_config(argument: str = ''):
   config.train.checkpoint_every = 320
   config.eval.num_streams = config.eval.quick_streams = 64
 
-  if 'synthetic' in options:
-    config.data.name = 'synthetic_handwriting'
+  if options & {'synthetic', 'strokes'}:
     del config.data.dir, config.data.protocol, config.data.skip_damaged
+    config.data.name = 'synthetic_handwriting'
+  if 'strokes' in options:
+    config.data.update({'name': 'strokes', 'path': ''})
   if 'text' in options:
     config.data.alphabet = ALPHABET
     config.model.num_windows = 10
@@ -96,5 +99,6 @@ def get_config(argument: str = ''):
         'log_every': 10,
       }
     )
-    config.sample.update({'num_lines': 2, 'length': 300})
+    config.sample.num_lines = 2
+    config.sample.length = 800 if 'text' in options else 300
   return config

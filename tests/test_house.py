@@ -92,7 +92,7 @@ def rows():
   yield f'{REPOSITORY}/configs/cifar10.py:wrn_40_1,images'
   path = REPOSITORY / 'configs' / 'handwriting.py'
   for row in configs.load_module(path)['ROWS']:
-    for options in ('', ',smoke', ',synthetic', ',text'):
+    for options in ('', ',smoke', ',synthetic', ',strokes', ',text'):
       yield f'{path}:{row}{options}'
   for row in ('hyper_lstm', 'ln_lstm', 'lstm'):
     yield f'{REPOSITORY}/configs/text.py:{row}'

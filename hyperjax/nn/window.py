@@ -14,6 +14,7 @@ from hyperjax.types import Carry, Cell
 
 # A pen takes about 25 points a character (Graves); the window starts so fast.
 POINTS_PER_SYMBOL = 25
+LARGEST = 10.0  # exponent; above it a window is no more use
 
 
 class Window(NamedTuple):
@@ -36,7 +37,8 @@ class WindowCell(nnx.Module):
   """Any cell, which reads a text through a window that only moves on.
 
       h_t = cell([x_t; w_{t-1}])
-      (alpha, beta, kappa') = exp(W h_t + b),  kappa_t = kappa_{t-1} + kappa'
+      (alpha, beta, kappa') = exp(min(W h_t + b, 10))
+      kappa_t = kappa_{t-1} + kappa'
       phi(u) = sum_k alpha_k exp(-beta_k (kappa_k - u)^2)
       w_t = sum_u phi(u) onehot(text_u)
 
@@ -103,9 +105,8 @@ class WindowCell(nnx.Module):
     x = jnp.concatenate([x, window.reading], axis=-1)
     cell_carry, h = self.cell.step(cell_carry, self.cell.project(x), key)
     # float32 whatever the products are: positions are sums of many steps.
-    alpha, beta, moved = jnp.split(
-      jnp.exp(self.head(h).astype(jnp.float32))[..., None], 3, axis=1
-    )
+    raw = jnp.minimum(self.head(h).astype(jnp.float32), LARGEST)
+    alpha, beta, moved = jnp.split(jnp.exp(raw)[..., None], 3, axis=1)
     position = window.position + moved[..., 0]
     text = window.text
     # One place more than there are symbols, for the end.

@@ -83,8 +83,10 @@ def comparison(
     names = {
       name
       for line in lines
-      for name in line
-      if name.endswith(f'/{metric}') and name.count('/') == 1
+      for name, value in line.items()
+      if name.endswith(f'/{metric}')
+      and name.count('/') == 1
+      and value is not None
     }
     if not names:
       raise ValueError(f'{label} has no metric {metric}')

@@ -1,6 +1,7 @@
 """Predicting where a pen goes, in nats per line, and writing."""
 
 import dataclasses
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +23,10 @@ from hyperjax.tasks.functional import Functional
 from hyperjax.training.metrics import Mean, mean_of
 from hyperjax.types import Aux, Batch, Carry, Metrics, PyTree, Variables
 
+logger = logging.getLogger(__name__)
+
 START = (0.0, 0.0, 1.0)  # before a line: no move, the pen lifted
+FAR_OFF = 3  # how many times too large or small a style's moves may be
 # Of the rows of a strip, by the number of a cell's gates.
 GATES = {1: ('h',), 4: ('i', 'g', 'f', 'o')}
 
@@ -109,6 +113,8 @@ class Handwriting:
     """
     text, style = _check_request(request, meta)
     moves = None if style is None else strokes.normalize(style, meta)
+    if style is not None:
+      _warn_of_scale(request['style'], moves)
     symbols = None
     if text:
       whole = f'{style.text} {text}' if style else text
@@ -329,6 +335,18 @@ def _read_style(request, reads):
       f'model that reads must know; write it into the file'
     )
   return line
+
+
+def _warn_of_scale(path, moves):
+  """A style in other units than the training data's has other moves."""
+  size = float(np.sqrt(np.mean(np.square(moves[:, :2]))))
+  if not 1 / FAR_OFF < size < FAR_OFF:
+    logger.warning(
+      '%s: its moves are %.2g times as large as those that the model knows; '
+      'bring its coordinates to the units of the training data',
+      path,
+      size,
+    )
 
 
 def _name(text, request):

@@ -453,3 +453,17 @@ def test_parameters_are_those_of_the_cell_and_the_head():
   assert jax.tree.map(jnp.shape, sizes['cell']) == jax.tree.map(
     jnp.shape, nnx.to_pure_dict(nnx.state(inner))
   )
+
+
+def test_a_window_out_of_all_bounds_is_still_a_number():
+  cell = wrap(small.build('lstm', input_size=small.INPUT + SYMBOLS))
+  cell.head.bias[...] = jnp.full_like(cell.head.bias[...], 200.0)
+  graph, params = nnx.split(cell)
+
+  def loss(params):
+    return run(graph, params, sequence(), table(TEXTS))[1].sum()
+
+  value, grads = small.jit(jax.value_and_grad(loss))(params)
+
+  assert np.isfinite(value)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))

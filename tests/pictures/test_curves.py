@@ -47,7 +47,10 @@ def test_runs_are_compared_in_one_picture(tmp_path):
 
 
 def test_a_run_without_the_metric_is_named(tmp_path):
-  runs = {'a': [{'step': 1, 'train/bits': 1.0}], 'b': [{'step': 1}]}
+  runs = {
+    'a': [{'step': 1, 'train/bits': 1.0}],
+    'b': [{'step': 1, 'train/bits': None}],
+  }
   with pytest.raises(ValueError, match='b has no metric bits'):
     comparison(tmp_path / 'x.png', runs, 'bits')
 
