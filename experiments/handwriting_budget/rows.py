@@ -41,8 +41,14 @@ TABLE = Table(
   ),
   notes=(
     'One seed. The learning rate is the better one of 3e-3 and 1e-2 for both '
-    'cells in trial runs of 80 steps. Hours are of two CPU cores with other '
-    'work beside.'
+    'cells in trial runs of 80 and 160 steps. Hours are of two CPU cores with '
+    'other work beside.\n\n'
+    '![Learning curves](curves.png)\n\n'
+    'What the LSTM writes, and what the HyperLSTM writes, with how much the '
+    "hyper cell changes the weights of each gate: the main cell's W_h, by the "
+    'root mean square of the change of its row scales in a step.\n\n'
+    '![Lines of the LSTM](lstm.png)\n\n'
+    '![Lines of the HyperLSTM](hyper_lstm.png)'
   ),
   rows=[
     _row('lstm', 'LSTM'),
