@@ -40,7 +40,7 @@ def test_committed_records_are_whole_and_tell_their_origin():
     for record in table.records(name):
       assert record['table'] == name
       row = table.load(name).row(record['row'])
-      key = row.name, record['budget']
+      key = name, row.name, record['budget']
       if key not in defined:
         defined[key] = run.resolve(table.config_of(row, record['budget']))
       assert table.differences(record, defined[key], row) == []
