@@ -88,7 +88,10 @@ def test_an_unknown_name_suggests_the_nearest(package, name, nearest):
 def test_a_name_unlike_all_lists_the_files_that_can_be_built(name):
   message = refusal(by_name.find, 'data', name, 'config.data.name')
   assert message.startswith('config.data.name: ')
-  assert 'known: cifar10, enwik8, images, mnist, ptb, text' in message
+  assert (
+    'known: cifar10, enwik8, iam_ondb, images, mnist, ptb, strokes, '
+    'synthetic_handwriting, text'
+  ) in message
   assert 'stdlib' not in message  # a file of the package, without a `build`
 
 
