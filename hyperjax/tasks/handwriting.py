@@ -116,8 +116,10 @@ class Handwriting:
     if style is not None:
       _warn_of_scale(request['style'], moves)
     symbols = None
+    blank = ' ' * (' ' in meta['alphabet'])
     if text:
-      whole = f'{style.text} {text}' if style else text
+      # With a blank behind it the last letter is written to its end.
+      whole = f'{style.text} {text}{blank}' if style else f'{text}{blank}'
       symbols = jnp.asarray(strokes.encode(whole, meta['alphabet']), jnp.int32)
     written = generate(
       self.merge(variables),
@@ -134,9 +136,11 @@ class Handwriting:
     lines, changes = [], []
     for k, count in enumerate(np.asarray(written.length).tolist()):
       line = np.asarray(written.moves[k, :count])
+      if text and blank and count < request['length']:
+        line = line[: _last_lift(line)]
       lines.append(strokes.points_of(line, meta)[first:])
       if written.changes is not None:
-        of_line = np.asarray(written.changes[k, :count])
+        of_line = np.asarray(written.changes[k, : len(line)])
         changes.append(np.concatenate([of_line[:1], of_line])[first:])
     return Writing(
       name=_name(text, request),
@@ -335,6 +339,12 @@ def _read_style(request, reads):
       f'model that reads must know; write it into the file'
     )
   return line
+
+
+def _last_lift(moves):
+  """How many moves [N, 3] until the pen is lifted last; all if it never is."""
+  lifts = np.flatnonzero(moves[:, 2])
+  return lifts[-1] + 1 if len(lifts) else len(moves)
 
 
 def _warn_of_scale(path, moves):

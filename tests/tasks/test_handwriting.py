@@ -410,11 +410,17 @@ def test_a_given_text_is_written_and_said(tmp_path):
 
   assert writing.name == 'ab-ca-seed-3'
   assert writing.captions == ['ab ca'] * 3
-  text = strokes.encode('ab ca', ALPHABET)
+  # With a blank behind it, up to where the pen is lifted last.
+  text = strokes.encode('ab ca ', ALPHABET)
   expected = write(task, variables, length=15, seed=3, text=text)
   counts = [len(points) for points in writing.lines]
-  assert counts == (np.asarray(expected.length) + 1).tolist()
   assert min(counts) < 16
+  for count, length, moves in zip(
+    counts, np.asarray(expected.length), expected.moves, strict=True
+  ):
+    lifts = np.flatnonzero(moves[:length, 2])
+    is_cut = length < 15 and len(lifts)
+    assert count == 1 + (lifts[-1] + 1 if is_cut else length)
   assert [len(changes) for changes in writing.changes] == counts
   lines = stored(writing.draw(tmp_path, writing.name)[2])
   assert {line.text for line in lines} == {'ab ca'}
@@ -440,7 +446,7 @@ def test_a_style_is_gone_on_from(reads, style_file, monkeypatch):
   np.testing.assert_allclose(given['style'], expected, rtol=1e-5)
   assert given['bias'] == 0.5
   if reads:
-    whole = strokes.encode('cab b', ALPHABET)
+    whole = strokes.encode('cab b ', ALPHABET)
     np.testing.assert_array_equal(given['text'], whole)
     assert writing.captions == ['b'] * 3
   else:
