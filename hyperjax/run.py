@@ -211,7 +211,9 @@ def _conclude(config, workdir, task, source, evaluator, found):
 
   `found` has by seed the variables of its best step, and that step.
   """
-  splits = [s for s in ('valid', 'test') if s in source.meta['sizes']]
+  splits = ['valid', 'test']
+  if sizes := source.meta.get('sizes'):  # there may be no test split
+    splits = [split for split in splits if split in sizes]
   metrics = _measure_all(config, task, source, evaluator, found, splits)
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
