@@ -495,6 +495,23 @@ def test_what_makes_another_sample_is_in_its_name():
   assert handwriting._name('ab', biased) == 'ab-bias-0.5-seed-4'
 
 
+@pytest.mark.parametrize(
+  ('lifts', 'count'),
+  [([0, 1, 0, 0, 1], 5), ([0, 1, 0, 0], 2), ([0, 0, 0], 3), ([], 0)],
+)
+def test_a_line_ends_where_the_pen_is_lifted_last(lifts, count):
+  moves = np.ones((len(lifts), 3))
+  moves[:, 2] = lifts
+  assert handwriting._last_lift(moves) == count
+
+
+def test_a_style_in_other_units_is_told(caplog):
+  handwriting._warn_of_scale('mine.json', 2.5 * np.ones((9, 3)))
+  assert not caplog.text
+  handwriting._warn_of_scale('mine.json', 40 * np.ones((9, 3)))
+  assert 'mine.json: its moves are 40 times as large' in caplog.text
+
+
 # What is wrong.
 
 
