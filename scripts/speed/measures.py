@@ -228,13 +228,14 @@ def handwriting(repeats: int) -> dict[str, Any]:
   source = run.build_source(rows[PENS[0]])
   say(f'handwriting: compiling {", ".join(rows)}')
   runs = {row: _Run(config, source) for row, config in rows.items()}
+  arrays = source.arrays()
   points = [
-    int(source.batch(source.arrays(), np.uint32(0), step)['mask'].sum())
+    int(source.batch(arrays, np.uint32(0), step)['mask'].sum())
     for step in range(1, repeats + 1)
   ]
   seconds = _take_turns(runs, repeats)
   batch, steps = source.batch_size, source.splits['train'].longest
-  longest = np.asarray(source.arrays()['longest']).tolist()
+  longest = np.asarray(arrays['longest']).tolist()
   padded = batch * sum(longest)
   computed = batch * sum(steps_run(length, steps, batch) for length in longest)
   real = int(source.splits['train'].lengths.sum())
