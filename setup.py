@@ -10,6 +10,9 @@ version = next(
   for line in (here / 'hyperjax' / '__init__.py').read_text().splitlines()
   if line.startswith('__version__')
 )
+# Engines of scripts/sweep.py.
+RAY = ['ray[tune]>=2.50']
+SLURM = ['submitit>=1.5']
 
 setup(
   name='hyperjax',
@@ -30,6 +33,7 @@ setup(
     'ml_collections>=1.1',
     'numpy>=2.0',
     'optax>=0.2.8',
+    'optuna>=5.0',
     'orbax-checkpoint>=0.12.8',
     'pillow>=11.0',
     'requests>=2.31',
@@ -43,7 +47,9 @@ setup(
     'tpu': ['jax[tpu]>=0.10.2,<0.13'],
     'tensorflow': ['tensorflow>=2.18'],
     'bench': ['torch>=2.6'],  # peers of scripts/bench.py
-    'dev': ['pytest>=8.0', 'ruff>=0.14'],
+    'ray': RAY,
+    'slurm': SLURM,
+    'dev': ['pytest>=8.0', 'ruff>=0.14', *RAY, *SLURM],
   },
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

@@ -12,6 +12,7 @@ whole. None has been yet.
 """
 
 from hyperjax.config import language_model_config, parse_argument
+from hyperjax.sweeps.space import grid
 
 # Row: cell, hidden size, layers, N_z, keep probability of all dropout.
 # The paper's test bits per character stand behind it.
@@ -64,3 +65,13 @@ def get_config(argument: str = ''):
     )
     config.eval.num_streams = 128
   return config
+
+
+def sweep():
+  """Points of scripts/sweep.py."""
+  return grid(
+    {
+      'optimizer.learning_rate': (5e-4, 1e-3, 2e-3, 5e-3),
+      'model.z_size': (4, 8, 16),
+    }
+  )

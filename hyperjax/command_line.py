@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import config_flags
 
+from hyperjax import config as configs
 from hyperjax.errors import UserError
 from hyperjax.training.loop import SignalledError
 
@@ -21,6 +23,29 @@ def parse(argv: Sequence[str]) -> list[str]:
   if rest[1:]:
     raise UserError(f"'{rest[1]}' is not a flag; flags begin with --")
   return rest
+
+
+def parse_with_config(argv: Sequence[str]) -> list[str]:
+  """Parses flags with absl, with a flag for each field of the config.
+
+  `config_flags.DEFINE_config_file` would do for a good command line, but
+  answers a missing file, an unknown row or an unknown field with a traceback;
+  so the file is loaded here, and its fields become flags.
+  """
+  spec, rest = configs.take_spec(argv)
+  if spec is None:
+    flags.DEFINE_string('config', None, 'Config: FILE.py or FILE.py:ROW.')
+  else:
+    # Tasks, models and cells of the user's may stand beside their config.
+    sys.path.append(os.path.dirname(os.path.abspath(spec.split(':')[0])))
+    config = configs.load(spec)
+    configs.check_overrides(config, rest)
+  try:
+    if spec is not None:
+      config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
+  except flags.Error as error:
+    raise UserError(str(error).split('\n')[0]) from error
+  return parse(rest)
 
 
 def launch(

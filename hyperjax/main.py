@@ -1,13 +1,10 @@
 """The command line; README.md shows its use."""
 
 import json
-import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 
 from hyperjax import command_line, run
 from hyperjax import config as configs
@@ -17,29 +14,6 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'describe', 'evaluate', 'sample'], 'What to do.'
 )
-
-
-def parse(argv: Sequence[str]) -> list[str]:
-  """Parses flags with absl, with a flag for each field of the config.
-
-  `config_flags.DEFINE_config_file` would do for a good command line, but
-  answers a missing file, an unknown row or an unknown field with a traceback;
-  so the file is loaded here, and its fields become flags.
-  """
-  spec, rest = configs.take_spec(argv)
-  if spec is None:
-    flags.DEFINE_string('config', None, 'Config: FILE.py or FILE.py:ROW.')
-  else:
-    # Tasks, models and cells of the user's may stand beside their config.
-    sys.path.append(os.path.dirname(os.path.abspath(spec.split(':')[0])))
-    config = configs.load(spec)
-    configs.check_overrides(config, rest)
-  try:
-    if spec is not None:
-      config_flags.DEFINE_config_dict('config', config, sys_argv=rest)
-  except flags.Error as error:
-    raise UserError(str(error).split('\n')[0]) from error
-  return command_line.parse(rest)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
 
 def cli() -> None:
   """Entry point."""
-  command_line.launch(main, parse)
+  command_line.launch(main, command_line.parse_with_config)
 
 
 if __name__ == '__main__':

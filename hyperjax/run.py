@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -151,7 +152,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """
   config = resolve(config)
   task = build_task(config)
-  optimizer, learning_rate = _build_optimizer(config)
+  optimizer, learning_rate = build_optimizer(config)
   with loop.Interruption() as interruption:
     files.make_folder(workdir)
     path = workdir / 'result.json'
@@ -191,7 +192,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   return result
 
 
-def _build_optimizer(config):
+def build_optimizer(
+  config: ConfigDict,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimizer of a config, and its learning rate by step."""
   options, given = (
     config.optimizer.to_dict(),
     {'num_steps': config.train.num_steps},

@@ -13,7 +13,7 @@ import time
 import pytest
 from absl import flags
 
-from hyperjax import main
+from hyperjax import command_line, main  # noqa: F401
 from hyperjax.errors import UserError
 
 MAIN = (sys.executable, '-m', 'hyperjax.main')
@@ -70,9 +70,9 @@ def test_bad_command_lines_end_in_one_line(repository):
 
 @pytest.fixture
 def parse():
-  """`main.parse`, as if in a process of its own."""
+  """The flags of `main`, parsed as if in a process of its own."""
   known = set(flags.FLAGS)
-  yield lambda *arguments: main.parse(['main', *arguments])
+  yield lambda *words: command_line.parse_with_config(['main', *words])
   for name in set(flags.FLAGS) - known:
     delattr(flags.FLAGS, name)
   flags.FLAGS.unparse_flags()

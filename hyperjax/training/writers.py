@@ -32,6 +32,7 @@ class MetricsWriter:
     }
     line = json.dumps({'step': step, **finite}, allow_nan=False)
     self._file.write(line.encode() + b'\n')
+    self._file.flush()  # a sweep reads along
     for name, value in finite.items():
       if value is not None:
         self._events.add_scalar(name, value, step)

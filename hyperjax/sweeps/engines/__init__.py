@@ -1,0 +1,1 @@
+"""Where the points of a sweep run: `--engine` names a file of this folder."""
