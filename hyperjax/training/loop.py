@@ -15,6 +15,8 @@ from hyperjax.types import Metrics, TrainState
 # About how long a dispatch may take, so that signals are heard. Not less, for
 # on CPUs each touches its memory anew.
 DISPATCH_SECONDS = 2.0
+# How long the same signal may come over again.
+ECHO_SECONDS = 1.0
 
 
 class DivergedError(Exception):
@@ -45,12 +47,15 @@ class Interruption:
   """Turns SIGTERM and SIGINT into `SignalledError`, in a `with` statement.
 
   It is raised at once, except while the training loop runs (`patient`), which
-  ends its dispatch and saves first. A second signal is always heard at once.
+  ends its dispatch and saves first. A second signal is heard at once, if it is
+  not the same one over again: batch systems tell all processes of a job, and
+  those may tell each other.
   """
 
   def __init__(self):
     self.signum = 0
     self.patient = False
+    self._noted = 0.0
 
   def __enter__(self) -> 'Interruption':
     self._old = {
@@ -64,9 +69,11 @@ class Interruption:
       signal.signal(signum, handler)
 
   def _note(self, signum, _):
-    if not self.patient or self.signum:
+    now = time.monotonic()
+    if not self.patient or (self.signum and now - self._noted > ECHO_SECONDS):
       raise SignalledError(signum)
-    self.signum = signum
+    if not self.signum:
+      self.signum, self._noted = signum, now
 
 
 def run(

@@ -18,6 +18,7 @@ import os
 import pathlib
 import signal
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,7 @@ from hyperjax.training.progress import say
 QUIET = {
   'RAY_USAGE_STATS_ENABLED': '0',
   'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',
+  'RAY_AIR_NEW_OUTPUT': '0',  # whose least is still a page
   'TUNE_DISABLE_AUTO_CALLBACK_LOGGERS': '1',
   'TUNE_DISABLE_SIGINT_HANDLER': '1',
 }
@@ -99,13 +101,16 @@ def _run(sweep: Sweep, *, workers, prune, address, resources):
   carried = {k: v for k, v in os.environ.items() if k.startswith(CARRIED)}
   with _Interruption() as interruption:
     try:
-      ray.init(
-        address=address or 'local',
-        include_dashboard=None if address else False,
-        log_to_driver=False,
-        logging_level='ERROR',
-        runtime_env={'env_vars': carried},
-      )
+      with warnings.catch_warnings():
+        # JAX's, of forks: Ray's processes are other programs at once.
+        warnings.simplefilter('ignore', RuntimeWarning)
+        ray.init(
+          address=address or 'local',
+          include_dashboard=None if address else False,
+          log_to_driver=False,
+          logging_level='ERROR',
+          runtime_env={'env_vars': carried},
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
       reason = str(error).split('\n')[0]
       raise UserError(f'--ray_address={address}: {reason}') from error

@@ -1,0 +1,204 @@
+"""scripts/sweep.py, as a user meets it."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+CONFIG = """
+  from hyperjax.config import load
+  from hyperjax.sweeps.space import choice, log_uniform, product
+
+
+  def get_config():
+    config = load({text!r})
+    config.data.update(path={data!r}, batch_size=4, sequence_length=16)
+    config.model.update(hidden_size=12, hyper_size=5, z_size=3)
+    config.optimizer.warmup_steps = 5
+    config.train.update(
+      num_steps=60, eval_every=20, checkpoint_every=10, log_every=5
+    )
+    config.eval.update(num_streams=16, quick_streams=16)
+    config.sample.update(prompt='the ', length=20)
+    return config
+
+
+  def sweep():
+    return [
+      {{'optimizer.learning_rate': 3e-2}},
+      {{'optimizer.learning_rate': 1e30, 'model.z_size': 2}},
+      {{'optimizer.learning_rate': 1e-2}},
+      {{'optimizer.learning_rate': 3e-3}},
+    ]
+"""
+RANGES = """
+  from hyperjax.sweeps.space import log_uniform
+
+
+  def sweep():
+    return log_uniform('optimizer.learning_rate', 1e-3, 1e-1)
+"""
+
+
+@pytest.fixture
+def start(repository, tmp_path, text_file):
+  """Starts a sweep of a config file in `tmp_path`."""
+  config, ranges = tmp_path / 'tiny.py', tmp_path / 'ranges.py'
+  config.write_text(
+    textwrap.dedent(CONFIG).format(
+      text=f'{repository}/configs/text.py', data=str(text_file)
+    )
+  )
+  ranges.write_text(textwrap.dedent(RANGES))
+
+  def begin(*arguments, **environ):
+    return subprocess.Popen(
+      [
+        *(sys.executable, f'{repository}/scripts/sweep.py'),
+        *(f'--config={config}', f'--sweepdir={tmp_path}/sweep'),
+        *arguments,
+      ],
+      cwd=tmp_path,
+      env={**os.environ, 'PYTHONPATH': str(repository), **environ},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    )
+
+  return begin
+
+
+def records(tmp_path):
+  paths = sorted((tmp_path / 'sweep' / 'records').glob('*.json'))
+  return [json.loads(path.read_text()) for path in paths]
+
+
+BAD = [
+  (['--space=none.py'], "--space: no file 'none.py'"),
+  (['--trials=3'], '--trials: the space has no ranges'),
+  (['--space=ranges.py'], '--trials: the space has ranges'),
+  (['--engine=lokal'], "did you mean 'local'"),
+  (['--gpus=0', '--engine=slurm'], "--gpus: nothing to the engine 'slurm'"),
+  (['--point=4'], '--point is 4; it must be from 0 to 3'),
+  (['--config.model.z_size=0'], 'config.model.z_size is given too'),
+  (['--config.model.hidden_size=0'], 'point 0 (optimizer.learning_rate=0.03)'),
+  (['--workers=-1'], '--workers is -1'),
+  (['--config.modle=3'], 'no field config.modle'),
+]
+
+
+def test_bad_command_lines_end_in_one_line(start, tmp_path):
+  processes = [start(*arguments) for arguments, _ in BAD]
+  for (arguments, message), process in zip(BAD, processes, strict=True):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 2, (arguments, err)
+    assert out == '', arguments
+    assert err.startswith('error: '), err
+    assert len(err.strip().splitlines()) == 1, err
+    assert message in err
+  assert records(tmp_path) == []
+
+
+def test_a_bad_point_starts_nothing(start, tmp_path):
+  (tmp_path / 'bad.py').write_text(
+    "def sweep():\n  return [{'model.z_size': k} for k in range(9, -1, -1)]\n"
+  )
+  _, err = start('--space=bad.py').communicate(timeout=300)
+  assert err.startswith('error: point 9 (model.z_size=0): config.model.z_size')
+  assert not (tmp_path / 'sweep').exists()
+
+
+def test_a_dry_run_prints_the_commands_and_writes_nothing(start, tmp_path):
+  process = start('--dry_run', '--config.seed=3')
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 0, err
+  commands = [shlex.split(line) for line in out.splitlines()]
+  assert commands[1] == [
+    *(sys.executable, '-m', 'hyperjax.main'),
+    f'--config={tmp_path}/tiny.py',
+    '--config.seed=3',
+    '--config.optimizer.learning_rate=1e+30',
+    '--config.model.z_size=2',
+    f'--workdir={tmp_path}/sweep/points/0001',
+  ]
+  assert len(commands) == 4
+  assert not (tmp_path / 'sweep').exists()
+
+
+def test_a_sweep_of_real_runs(start, tmp_path):
+  """Four points, one of which diverges; then that one again."""
+  process = start('--workers=2')
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 1, err
+  found = records(tmp_path)
+  status = [record['status'] for record in found]
+  assert status == ['finished', 'failed', 'finished', 'finished']
+  assert 'a metric is not finite' in found[1]['error']
+  values = sorted(r['value'] for r in found if r['value'] is not None)
+  shown = [line.split()[0] for line in out.splitlines()[1:4]]
+  assert shown == [f'{value:.4f}' for value in values]
+  assert out.splitlines()[4].startswith('failed: point 1 (learning_rate=1e+30')
+  assert found[0]['objective'] == 'valid/bits_per_char'
+  assert found[0]['step'] == 60 and found[0]['versions']['jax']
+  for words in ([], ['--retry', '--point=1']):
+    process = start(*words)
+    again, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    if not words:
+      assert again == out and 'starts' not in err
+  assert 'error: ' in err and 'point 1 ends' in err  # the run's own words, too
+  now = records(tmp_path)
+  assert now[1].pop('engine') == 'point'
+  assert [now[k] for k in (0, 2, 3)] == [found[k] for k in (0, 2, 3)]
+
+
+def test_a_task_of_a_slurm_array_is_a_point(start, tmp_path):
+  process = start('--space=ranges.py', '--trials=2', SLURM_ARRAY_TASK_ID='1')
+  _, err = process.communicate(timeout=300)
+  assert process.returncode == 0, err
+  assert 'point 1, by SLURM_ARRAY_TASK_ID' in err
+  assert [record['point'] for record in records(tmp_path)] == [1]
+
+
+def logs(tmp_path):
+  """What all runs have printed."""
+  paths = (tmp_path / 'sweep' / 'points').glob('*.log')
+  return {path.stem: path.read_text() for path in paths}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('engine', ['local', 'ray', 'slurm'])
+def test_a_killed_sweep_of_real_runs_goes_on(start, tmp_path, engine):
+  more = [f'--engine={engine}', '--config.train.num_steps=3000']
+  more += ['--config.train.checkpoint_every=100']
+  if engine == 'slurm':
+    more += ['--slurm_cluster=local', '--wait']
+  process = start(*more)
+  deadline = time.monotonic() + 300
+  while len(records(tmp_path)) < 2 and process.poll() is None:
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  before = records(tmp_path)
+  os.killpg(process.pid, signal.SIGKILL)
+  process.communicate()
+  process = start(*more)
+  _, err = process.communicate(timeout=600)
+  assert process.returncode == 1, err  # one diverges
+  found = {record['point']: record for record in records(tmp_path)}
+  assert sorted(found) == [0, 1, 2, 3]
+  for record in before:
+    assert found[record['point']] == record
+  for number in (0, 2, 3):
+    path = tmp_path / 'sweep' / 'points' / f'{number:04d}' / 'metrics.jsonl'
+    steps = [json.loads(line)['step'] for line in path.open()]
+    evaluations = [step for step in steps if step % 20 == 0]
+    assert steps == sorted(steps)
+    assert max(map(evaluations.count, evaluations)) == 2  # train and valid
+  assert all(log.count('bits_per_char  ') <= 6 for log in logs(tmp_path))

@@ -1,0 +1,32 @@
+import math
+
+from hyperjax.sweeps import records
+from hyperjax.sweeps.point import write
+
+
+def test_the_table_has_the_best_first_and_the_failed_last(make_sweep):
+  sweep = make_sweep((13, 5.0, 2.0, 3.0))
+  for number, status in enumerate(('failed', 'pruned', 'finished', 'finished')):
+    error = 'config.x is unlucky' if status == 'failed' else None
+    if status == 'finished':
+      sweep.workdir(number).mkdir()
+      (sweep.workdir(number) / 'result.json').write_text(
+        f'{{"step": 5, "valid/loss": {5 - number}}}'
+      )
+    write(sweep, number, status, error, engine='local', seconds=1.0)
+  lines = records.table(sweep).splitlines()
+  assert [line.split()[0] for line in lines[:4]] == [
+    *('valid/loss', '2.0000', '3.0000', 'pruned'),
+  ]
+  assert lines[4] == 'failed: point 0 (x=13): config.x is unlucky'
+  assert lines[5].endswith('points/0000.log')
+  assert records.best(records.read_all(sweep)) == 2.0
+  assert records.best([]) == math.inf
+
+
+def test_a_point_is_described_in_short():
+  point = {'optimizer.learning_rate': 0.00123456, 'model.z_size': 4}
+  assert records.describe(point) == 'learning_rate=0.001235 z_size=4'
+  point = {'a.name': 'x', 'b.name': 'y'}
+  assert records.describe(point) == 'a.name=x b.name=y'
+  assert records.describe({}) == 'as configured'
