@@ -8,7 +8,8 @@ python scripts/sweep.py --config=configs/ptb.py:ROW [--config.FIELD=VALUE ...]
 The points are those of `sweep()` in the config file or in `--space`; see
 `hyperjax/sweeps/space.py`. Each is a run of `hyperjax.main` of its own, with
 its workdir in FOLDER/points and its record in FOLDER/records. The same command
-goes on where it stopped. The exit code is 1 if a point has failed.
+goes on where it stopped. `--report` runs nothing, and reports on what has
+ended. The exit code is 1 if a point has failed, and 143 if one was stopped.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -41,7 +43,7 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of points that are drawn.')
 _RETRY = flags.DEFINE_bool('retry', False, 'Runs failed points again.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Prints the commands alone.')
 _POINT = flags.DEFINE_integer('point', None, 'Runs this point alone.')
-_REPORT = flags.DEFINE_bool('report', False, 'Writes and prints report.md.')
+_REPORT = flags.DEFINE_bool('report', False, 'Runs nothing; writes report.md.')
 # Arguments of engines: each takes some of them.
 OPTIONS = {
   flag.name: flag
@@ -156,6 +158,11 @@ def main(argv: Sequence[str]) -> int:
     dry_run(sweep)
     return 0
   sweep.open()
+  if _REPORT.value:
+    from hyperjax.sweeps import report  # its libraries take a while
+
+    print(report.write(sweep.folder))
+    return 0
   if _RETRY.value:
     records.forget_failed(sweep)
   number, task = _POINT.value, os.environ.get('SLURM_ARRAY_TASK_ID')
@@ -167,13 +174,16 @@ def main(argv: Sequence[str]) -> int:
     print(records.table(sweep))
   else:
     one_point(sweep, number)
-  if _REPORT.value:
-    from hyperjax.sweeps import report
-
-    print(report.write(sweep.folder))
   wanted = range(sweep.num_points) if number is None else [number]
-  ended = [records.read(sweep, point) for point in wanted]
-  return int(any(record and record['status'] == 'failed' for record in ended))
+  return _exit_code([records.read(sweep, number) for number in wanted])
+
+
+def _exit_code(ended):
+  if any(record and record['status'] == 'failed' for record in ended):
+    return 1
+  if None in ended and _ENGINE.value != 'slurm':  # whose jobs may still wait
+    return 128 + signal.SIGTERM
+  return 0
 
 
 if __name__ == '__main__':

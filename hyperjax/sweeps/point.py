@@ -172,7 +172,11 @@ def run_point(
   try:
     while child.running() and not stopping() and not pruned:
       time.sleep(POLL_SECONDS)
-      pruned = any(report(step, value) for step, value in child.news())
+      # At its last step nothing is won any more.
+      pruned = any(
+        report(step, value) and step < sweep.num_steps
+        for step, value in child.news()
+      )
       if shown:
         sys.stderr.write(child.printed())
   finally:

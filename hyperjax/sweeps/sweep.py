@@ -105,6 +105,11 @@ class Sweep:
         (self.folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise UserError(f'--sweepdir {self.folder}: {error.strerror}') from error
+    with (self.folder / 'lock').open('w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)  # many may begin at once
+      self._keep_definition()
+
+  def _keep_definition(self):
     path = self.folder / 'sweep.json'
     new = json.loads(json.dumps(self._definition()))
     old = files.read_json(path, *new) if path.exists() else new

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 
@@ -119,3 +120,15 @@ def test_a_signal_ends_the_run_after_the_dispatch(signum):
   assert error.value.signum == signum
   assert seen[-1] in (5, 6, 7)
   assert signal.getsignal(signum) is before
+
+
+def test_the_same_signal_over_again_lets_it_save(monkeypatch):
+  with loop.Interruption() as interruption:
+    interruption.patient = True
+    monkeypatch.setattr(loop, 'ECHO_SECONDS', math.inf)
+    for _ in range(3):
+      os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.signum == signal.SIGTERM
+    monkeypatch.setattr(loop, 'ECHO_SECONDS', -1.0)
+    with pytest.raises(loop.SignalledError):
+      os.kill(os.getpid(), signal.SIGTERM)

@@ -99,25 +99,25 @@ def _run(sweep: Sweep, *, workers, prune, address, resources):
   import ray
 
   carried = {k: v for k, v in os.environ.items() if k.startswith(CARRIED)}
-  with _Interruption() as interruption:
-    try:
-      with warnings.catch_warnings():
-        # JAX's, of forks: Ray's processes are other programs at once.
-        warnings.simplefilter('ignore', RuntimeWarning)
-        ray.init(
-          address=address or 'local',
-          include_dashboard=None if address else False,
-          log_to_driver=False,
-          logging_level='ERROR',
-          runtime_env={'env_vars': carried},
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-      reason = str(error).split('\n')[0]
-      raise UserError(f'--ray_address={address}: {reason}') from error
-    try:
+  try:
+    with warnings.catch_warnings():
+      # JAX's, of forks: Ray's processes are other programs at once.
+      warnings.simplefilter('ignore', RuntimeWarning)
+      ray.init(
+        address=address or 'local',
+        include_dashboard=None if address else False,
+        log_to_driver=False,
+        logging_level='ERROR',
+        runtime_env={'env_vars': carried},
+      )
+  except (ConnectionError, RuntimeError, ValueError) as error:
+    reason = str(error).split('\n')[0]
+    raise UserError(f'--ray_address={address}: {reason}') from error
+  try:
+    with _Interruption() as interruption:  # after Ray has set its handlers
       _fit(sweep, workers, prune, resources, interruption)
-    finally:
-      ray.shutdown()  # runs of this machine save and end
+  finally:
+    ray.shutdown()  # runs of this machine save and end
   if interruption.signum:
     raise loop.SignalledError(interruption.signum)
 
@@ -143,7 +143,7 @@ def _fit(sweep, workers, prune, resources, interruption):
     return
   scheduler = tune.schedulers.ASHAScheduler(
     time_attr='step',
-    max_t=sweep.num_steps,
+    max_t=sweep.num_steps + 1,  # there it would stop any run
     grace_period=max(1, sweep.num_steps // 8),
     reduction_factor=3,
   )
