@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_COLORS = colormaps['viridis_r']  # dark is low, and low is good
+_COLORS = colormaps['viridis']  # dark is low, and low is good
 # How runs without a value are drawn: (color, line style, place of their end).
 _ENDINGS = {'pruned': ('0.55', ':', 1.1), 'failed': ('C3', '--', 1.18)}
 _MOST_TICKS = 10
@@ -131,7 +131,8 @@ def _ticks(field):
   if field.labels:
     return np.unique(np.linspace(low, high, _MOST_TICKS).round())
   if field.log:
-    return np.geomspace(low, high, 6)
+    inner = [float(f'{tick:.1g}') for tick in np.geomspace(low, high, 6)[1:-1]]
+    return np.array([low, *inner, high])
   inner = MaxNLocator(5).tick_values(low, high)
   gap = 0.06 * (high - low)
   inner = inner[(inner > low + gap) & (inner < high - gap)]
