@@ -80,7 +80,7 @@ def parallel(
     _lines(axes, heights[worst_first], color, '-', width)
     _lines(axes, heights[worst_first[-1:]], 'C1', '-', 3.0)
   axes.set_xlim(-0.3, len(fields) + 0.75)
-  axes.set_ylim(-0.04, 1.24)
+  axes.set_ylim(-0.04, 1.04 if done.all() else 1.24)
   axes.axis('off')
   figure.savefig(path, dpi=150)
 

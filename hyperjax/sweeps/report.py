@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import shlex
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -108,7 +109,7 @@ def _is_number(value):
 
 
 def _is_finite(value):
-  return _is_number(value) and math.isfinite(value)
+  return _is_number(value) and abs(value) <= sys.float_info.max
 
 
 def _objective(records):
@@ -136,7 +137,8 @@ def _header(plan, records):
     lines.insert(0, f'Config: `{plan["config"]}`')
   if records:
     lines.append(f'Objective: `{records[0]["objective"]}`, lower is better.')
-    hours = sum(record.get('seconds') or 0 for record in records) / 3600
+    seconds = (record.get('seconds') for record in records)
+    hours = sum(s for s in seconds if _is_finite(s)) / 3600
     lines.append(f'Time of all runs together: {hours:,.3g} hours.')
     hardware = sorted(
       {str(r['hardware']) for r in records if r.get('hardware')}
