@@ -98,7 +98,7 @@ def _draw_axis(axes, place, field, bold=False, top=''):
   axes.plot([place, place], [0, 1], color='black', linewidth=1, zorder=4)
   for tick, y in zip(ticks, height(ticks), strict=True):
     text = field.labels[int(tick)] if field.labels else f'{tick:.4g}'
-    text = text if len(text) <= 18 else f'{text[:17]}…'
+    text = text if len(text) <= 18 else f'…{text[-17:]}'
     axes.plot([place, place + 0.03], [y, y], color='black', zorder=4)
     axes.text(
       *(place + 0.06, y, text + (top if tick == ticks[-1] else '')),

@@ -1,1 +1,1 @@
-"""Sweeps: many runs of one config."""
+"""Many runs that differ in a few fields of their config."""

@@ -129,12 +129,14 @@ def _header(plan, records):
     for outcome in OUTCOMES
   }
   words = [f'{count:,} {outcome}' for outcome, count in counts.items()]
-  points = plan.get('points')
-  if isinstance(points, list) and len(points) > len(records):
-    words.append(f'{len(points) - len(records):,} not yet run')
+  points = plan.get('points')  # none are listed of a space with ranges
+  planned = len(points) if isinstance(points, list) else plan.get('trials') or 0
+  if planned > len(records):
+    words.append(f'{planned - len(records):,} not yet run')
   lines = [f'Runs: {", ".join(words)}.']
   if isinstance(plan.get('config'), str):
-    lines.insert(0, f'Config: `{plan["config"]}`')
+    common = shlex.join([plan['config'], *plan.get('flags', [])])
+    lines.insert(0, f'Config: `{common}`')
   if records:
     lines.append(f'Objective: `{records[0]["objective"]}`, lower is better.')
     seconds = (record.get('seconds') for record in records)

@@ -106,11 +106,13 @@ def pictures(folder: pathlib.Path) -> set[str]:
 
 
 def test_a_grid_has_its_best_point_its_table_and_all_pictures(tmp_path):
-  plan = {'config': 'configs/ptb.py:lstm', 'points': [{}] * 15}
+  plan = {'config': 'configs/ptb.py:lstm', 'flags': ['--config.seed=3']}
+  plan['points'] = [{}] * 15
   text = report.write(sweep(tmp_path, grid_records(), plan))
   assert text == (tmp_path / 'report.md').read_text()
   assert '12 finished, 0 pruned, 0 failed, 3 not yet run' in text
-  assert 'configs/ptb.py:lstm' in text and '0.12 hours' in text
+  assert '`configs/ptb.py:lstm --config.seed=3`' in text
+  assert '0.12 hours' in text
   best = min(grid_records(), key=lambda r: r['value'])
   assert f'Point {best["point"]}:' in text and best['command'] in text
   assert '--config.optimizer.learning_rate=0.002' in text
@@ -154,8 +156,11 @@ def test_a_finished_run_without_a_number_has_failed(tmp_path, value):
   assert 'No run has finished' in text and 'not a number' in text
 
 
-def test_no_record_yet(tmp_path):
-  text = report.write(sweep(tmp_path, [], {'points': [{}, {}]}))
+@pytest.mark.parametrize(
+  'plan', [{'points': [{}, {}]}, {'points': None, 'trials': 2}]
+)
+def test_no_record_yet(tmp_path, plan):
+  text = report.write(sweep(tmp_path, [], plan))
   assert '2 not yet run' in text and 'No run has ended yet.' in text
 
 
