@@ -220,10 +220,9 @@ def check(training: Sequence[str]) -> None:
         f'{word}: a folder is needed that all workers see; mount the bucket '
         f'by --setup and name its folder'
       )
-  if _EXECUTE.value and not shutil.which('gcloud'):
-    raise UserError(
-      '--execute: there is no gcloud; install the Google Cloud CLI'
-    )
+  for program in ('gcloud', 'git'):
+    if _EXECUTE.value and not shutil.which(program):
+      raise UserError(f'--execute: there is no {program}; install it')
 
 
 def main(argv: Sequence[str]) -> None:

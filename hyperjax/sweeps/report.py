@@ -152,16 +152,18 @@ def _header(plan, records):
 
 def _best(record):
   overrides = [
-    f'--config.{name}={_text(value)}'
+    f'    {name} = {_text(value)}'
     for name, value in record['overrides'].items()
   ]
-  text = (
-    f'## The best\n\nPoint {record["point"]}: `{record["objective"]}` '
-    f'{record["value"]:.5g} with\n\n    {shlex.join(overrides)}'
-  )
+  value = f'`{record["objective"]}` {record["value"]:.5g}'
+  parts = [
+    '## The best',
+    f'Point {record["point"]}: {value} with',
+    '\n'.join(overrides),
+  ]
   if record.get('command'):
-    text += f'\n\nIts command:\n\n    {record["command"]}'
-  return text
+    parts += ['Its command:', f'    {record["command"]}']
+  return '\n\n'.join(parts)
 
 
 def _text(value) -> str:

@@ -115,7 +115,7 @@ def test_a_grid_has_its_best_point_its_table_and_all_pictures(tmp_path):
   assert '0.12 hours' in text
   best = min(grid_records(), key=lambda r: r['value'])
   assert f'Point {best["point"]}:' in text and best['command'] in text
-  assert '--config.optimizer.learning_rate=0.002' in text
+  assert '    optimizer.learning_rate = 0.002\n' in text
   table = [line for line in text.splitlines() if line.startswith('| ')]
   values = [float(line.split('|')[4]) for line in table[2:]]
   assert len(values) == 12 and values == sorted(values)
