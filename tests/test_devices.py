@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 # float32 sums in another order differ in the seventh digit, and six steps of
 # training amplify that a little.
@@ -15,22 +14,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  """Two classes of small images."""
-  root, rng = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
-  for split, count in (('train', 40), ('test', 8)):
-    for label, name in enumerate(('dark', 'light')):
-      (root / split / name).mkdir(parents=True)
-      for k in range(count):
-        image = rng.integers(120, size=(8, 8, 3)) + 100 * label
-        Image.fromarray(image.astype(np.uint8)).save(
-          root / split / name / f'{k}.png'
-        )
-  return root
-
-
-@pytest.fixture(scope='module')
-def found(tmp_path_factory, text_file, images):
+def found(tmp_path_factory, text_file, small_images):
   """What `tests/devices.py` prints."""
   from tests.conftest import REPOSITORY
 
@@ -38,7 +22,7 @@ def found(tmp_path_factory, text_file, images):
   done = subprocess.run(
     [
       *(sys.executable, REPOSITORY / 'tests' / 'devices.py'),
-      *(text_file, images, tmp_path_factory.mktemp('runs')),
+      *(text_file, small_images, tmp_path_factory.mktemp('runs')),
     ],
     cwd=REPOSITORY,
     env=os.environ

@@ -1,6 +1,6 @@
 """One pass over a split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from hyperjax.training.metrics import Mean, read
 from hyperjax.training.progress import track
 from hyperjax.training.sharding import Layout
 from hyperjax.training.step import reset
-from hyperjax.types import Metrics, PyTree, Source, Task
+from hyperjax.types import Batch, Carry, Metrics, PyTree, Source, Task
 
 
 def add_up(parts: Sequence[Metrics]) -> Metrics:
@@ -27,6 +27,26 @@ def add_up(parts: Sequence[Metrics]) -> Metrics:
     )
     for key in parts[0]
   }
+
+
+def make_step(
+  task: Task, *, stacked: bool = False, layout: Layout | None = None
+) -> Callable[[PyTree, PyTree, Carry, Batch], tuple[Carry, Metrics]]:
+  """Builds `step(params, state, carry, batch)`, jitted; see `Evaluator`."""
+
+  def step(params, state, carry, batch):
+    rows = sharding.num_rows(batch)
+    if 'fresh' in batch:
+      carry = reset(carry, task.carry(rows), batch['fresh'])
+    carry, metrics = task.metrics(params, state, carry, batch)
+    if layout:
+      carry = layout.constrain(carry, layout.of_rows(carry, rows))
+      metrics = layout.constrain(
+        metrics, jax.tree.map(lambda _: layout.whole, metrics)
+      )
+    return carry, metrics
+
+  return jax.jit(jax.vmap(step, (0, 0, 0, None)) if stacked else step)
 
 
 class Evaluator:
@@ -53,18 +73,7 @@ class Evaluator:
     self._task = task
     self._layout, self._watchdog = layout, watchdog
     self.stacked = stacked
-
-    def step(params, state, carry, batch):
-      rows = sharding.num_rows(batch)
-      if 'fresh' in batch:
-        carry = reset(carry, task.carry(rows), batch['fresh'])
-      carry, metrics = task.metrics(params, state, carry, batch)
-      if layout:
-        carry = layout.constrain(carry, layout.of_rows(carry, rows))
-        metrics = layout.constrain(metrics, layout.whole)
-      return carry, metrics
-
-    self._step = jax.jit(jax.vmap(step, (0, 0, 0, None)) if stacked else step)
+    self._step = make_step(task, stacked=stacked, layout=layout)
 
   def __call__(
     self,

@@ -26,7 +26,7 @@ from hyperjax.training.writers import MetricsWriter, NoWriter
 from hyperjax.types import Metrics, Source, Task, TrainState, Variables
 
 # A network's file system may show a new file late.
-SECONDS_UNTIL_SEEN = 30.0
+SECONDS_UNTIL_SEEN = 10.0
 
 
 class Session:
