@@ -100,6 +100,7 @@ def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
     accumulate_steps=accumulate_steps,
   )
   arrays, found = layout.put(source.arrays()), []
+  cost = advance.lower(state, arrays, 2).compile().cost_analysis()
   for _ in range(num_steps // 2):
     state, metrics = advance(state, arrays, 2)
     found.append(jax.device_get(metrics)['loss_nats'].read().tolist())
@@ -112,6 +113,7 @@ def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
     'compiled': advance._cache_size(),
     'stay': all(jax.tree.leaves(stay)),
     'devices': layout.mesh.size,
+    'flops': cost['flops'],
     'split': sorted(
       jax.tree_util.keystr(path, simple=True, separator='/')
       for path, x in jax.tree_util.tree_leaves_with_path(state.params)

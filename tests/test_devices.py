@@ -78,6 +78,13 @@ def test_all_devices_are_taken_and_kernels_are_split(found):
   assert found['words'] == '8 devices: data 8 x model 1'
 
 
+@pytest.mark.parametrize('task', ['text', 'images', 'accumulated'])
+def test_the_work_is_dealt_out_with_the_rows(found, task):
+  # Were a batch gathered for some gradient, each device would do all of it.
+  share = found[task]['eight']['flops'] / found[task]['one']['flops']
+  assert share < 0.3  # an eighth, and what does not depend on the batch
+
+
 def test_a_checkpoint_goes_on_on_other_devices(found):
   expected = found['moved']['one']
   assert len(found['moved']) == 3
