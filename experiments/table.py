@@ -160,6 +160,8 @@ FREE = (
   'sample.',
   'data.dir',
   'train.log_every',
+  'train.stall_seconds',
+  'mesh.',
   'unroll.',
 )
 
@@ -168,7 +170,8 @@ def differences(
   record: Mapping[str, Any], config: ConfigDict, row: Row
 ) -> list[str]:
   """Where a record's config is not the row's, as it is defined now."""
-  old = dict(configs.flatten(record['config']))
+  stored = configs.complete(ConfigDict(record['config']))
+  old = dict(configs.flatten(files.config_json(stored)))
   new = dict(configs.flatten(files.config_json(config)))
   free = (*FREE, row.search[0]) if row.search else FREE
   return [

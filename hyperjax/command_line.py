@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from hyperjax import config as configs
 from hyperjax.errors import UserError
+from hyperjax.training import hosts
 from hyperjax.training.loop import SignalledError
 
 
@@ -52,17 +53,22 @@ def launch(
   main: Callable[[Sequence[str]], None],
   parse: Callable[[Sequence[str]], list[str]] = parse,
 ) -> None:
-  """Runs a command: a `UserError` is one line and exit code 2."""
+  """Runs a command: a `UserError` is one line and its exit code."""
   absl_logging.set_verbosity(absl_logging.ERROR)
   absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
   logging.getLogger('hyperjax').setLevel(logging.INFO)
   sys.stdout.reconfigure(errors='replace')  # samples hold any character
+  code = 0
   try:
     app.run(main, flags_parser=parse)
+  except SystemExit as error:  # app.run always ends so
+    code = error.code or 0
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    code = error.exit_code
   except BrokenPipeError:  # `... | head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except SignalledError as error:
-    sys.exit(128 + error.signum)
+    code = 128 + error.signum
+  hosts.leave(code, together=code == 0 or code > 128)
+  sys.exit(code)

@@ -11,7 +11,14 @@ from ml_collections import ConfigDict
 from hyperjax.errors import UserError, did_you_mean
 
 DTYPES = ('float32', 'bfloat16')
-WHOLE = ('seed', 'num_seeds', 'parameter_budget')
+WHOLE = (
+  'seed',
+  'num_seeds',
+  'parameter_budget',
+  'accumulate_steps',
+  'mesh.data',
+  'mesh.model',
+)
 
 
 def base_config() -> ConfigDict:
@@ -42,6 +49,13 @@ def base_config() -> ConfigDict:
         'checkpoint_every': 1_000,
         'log_every': 100,
         'steps_per_dispatch': 100,  # at the most; only as many as take a moment
+        'accumulate_steps': 1,  # parts of a batch, one after the other
+        'stall_seconds': 600.0,  # to wait for other hosts; 0: for ever
+      },
+      'mesh': {
+        'data': 0,  # devices to deal a batch out to; 0 is all there are
+        'model': 1,  # devices to split parameters over, as these rules say
+        'rules': (('*/kernel', ('model',)),),  # (paths, axes of the last dims)
       },
       'eval': {
         'num_streams': 1,  # rows side by side in the reported evaluation
@@ -297,7 +311,7 @@ def validate(config: ConfigDict) -> None:
     )
   for path, value in flatten(config):
     name = path.rsplit('.', 1)[-1]
-    if name in WHOLE and (type(value) is not int):
+    if {name, path} & set(WHOLE) and type(value) is not int:
       raise UserError(f'config.{path} is {value!r}; it must be a whole number')
     rule = _rule(name)
     if rule and isinstance(value, (int, float)):
@@ -321,7 +335,7 @@ def _check_sections(config):
       continue
     if not isinstance(config[section], ConfigDict):
       raise UserError(f'config.{section} is not a section')
-    if section in ('train', 'eval'):
+    if section in ('train', 'eval', 'mesh'):
       known = base[section]
       for name in [*known, *config[section]]:
         if name not in known:
@@ -331,7 +345,8 @@ def _check_sections(config):
         if name not in config[section]:
           raise UserError(f'config.{section}.{name} is missing')
         value, like = config[section][name], known[name]
-        if not isinstance(value, (type(like), int)):
+        kinds = (tuple, list) if name == 'rules' else (type(like), int)
+        if not isinstance(value, kinds):
           raise UserError(
             f'config.{section}.{name}: {value!r} is not of type '
             f'{type(like).__name__}'
@@ -340,13 +355,26 @@ def _check_sections(config):
       raise UserError(f'config.{section}.name is missing')
 
 
+def complete(config: ConfigDict) -> ConfigDict:
+  """A stored config, with the defaults of fields that are newer than it."""
+  full = config.copy_and_resolve_references()
+  for section in ('train', 'eval', 'mesh'):
+    known = base_config()[section]
+    known.update(full.get(section, {}))
+    full[section] = known
+  return full
+
+
 def _rule(name):
   """(predicate, words) for a field's name, or None."""
   if name.endswith(
     ('_size', '_length', '_every', '_streams', '_dispatch', '_mixtures')
   ):
     return lambda x: x >= 1, 'at least 1'
-  if name in ('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'):
+  if name in (
+    *('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'),
+    *('accumulate_steps', 'model'),
+  ):
     return lambda x: x >= 1, 'at least 1'
   if name.endswith('keep_prob'):
     return lambda x: 0 < x <= 1, 'above 0 and at most 1'
@@ -372,6 +400,8 @@ def _rule(name):
     'bias',
     'style_line',
     'num_windows',
+    'stall_seconds',
+    'data',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'

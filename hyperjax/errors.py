@@ -9,7 +9,22 @@ class UserError(Exception):
 
   The message is one line: it names the field or the file, says what is wrong
   with it, and what to do.
+
+  Attributes:
+    exit_code: of the command.
   """
+
+  exit_code = 2
+
+
+class LostHostError(UserError):
+  """Another process of the run is gone; all start again by the same command.
+
+  Its exit code is that of sysexits' EX_TEMPFAIL, so that a launcher may try
+  again.
+  """
+
+  exit_code = 75
 
 
 class RunDivergedError(UserError):

@@ -9,10 +9,21 @@ from absl import flags
 from hyperjax import command_line, run
 from hyperjax import config as configs
 from hyperjax.errors import UserError
+from hyperjax.training import hosts
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
   'mode', 'train', ['train', 'describe', 'evaluate', 'sample'], 'What to do.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, where no launcher tells it.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many processes train together.'
+)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which one this is.')
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'Finds the other processes on a slice of TPUs.'
 )
 
 
@@ -30,8 +41,15 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('--workdir is missing: give the folder of the run')
   workdir = pathlib.Path(_WORKDIR.value).expanduser()
   if _MODE.value == 'train':
+    hosts.join(
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      detect=_DISTRIBUTED.value,
+    )
     run.train(config, workdir)
-    print(run.summary(workdir))
+    if hosts.is_primary():
+      print(run.summary(workdir))
   elif _MODE.value == 'evaluate':
     print(json.dumps(run.evaluate(config, workdir), indent=2))
   else:

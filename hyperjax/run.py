@@ -1,5 +1,6 @@
 """The composition root: a config becomes a run."""
 
+import contextlib
 import functools
 import math
 import pathlib
@@ -20,7 +21,7 @@ from hyperjax.errors import UserError
 from hyperjax.evaluation.dynamic import DynamicEvaluator
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.pictures import curves
-from hyperjax.training import loop, seed_axis
+from hyperjax.training import hosts, loop, seed_axis, sharding
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.progress import say
@@ -103,6 +104,42 @@ def build_source(config: ConfigDict) -> Source:
   return by_name.call('data', options.pop('name'), options, field='config.data')
 
 
+def build_optimizer(
+  config: ConfigDict,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimizer of a config, and its learning rate by step."""
+  options, given = (
+    config.optimizer.to_dict(),
+    {'num_steps': config.train.num_steps},
+  )
+  by_name.check(
+    optimizers.build,
+    options,
+    given,
+    field='config.optimizer',
+    what='the optimizer',
+  )
+  return optimizers.build(**options, **given)
+
+
+def build_layout(config: ConfigDict, task: Task) -> sharding.Layout:
+  """Where the arrays of a run lie, on the devices that there are."""
+  layout = sharding.build(
+    config.mesh.to_dict(),
+    batch_size=config.data.batch_size,
+    accumulate_steps=config.train.accumulate_steps,
+  )
+  kernels = config.get('unroll', {}).get('kernels', 'xla')
+  if layout.mesh.size > 1 and kernels != 'xla':
+    raise UserError(
+      f"config.unroll.kernels: '{kernels}' runs on one device, and "
+      f"config.mesh has {layout.mesh.size}; set it to 'xla'"
+    )
+  if layout.mesh.shape['model'] > 1:
+    sharding.check_rules(layout, _shapes(task))
+  return layout
+
+
 def describe(config: ConfigDict) -> str:
   """A table of the parameters; needs no data and allocates nothing."""
   config = resolve(config)
@@ -150,95 +187,97 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     UserError: a bad config or workdir, bad data, or a diverged run.
     SignalledError: SIGTERM or SIGINT; the state has been saved.
   """
-  config = resolve(config)
-  task = build_task(config)
-  optimizer, learning_rate = build_optimizer(config)
-  with loop.Interruption() as interruption:
-    files.make_folder(workdir)
-    path = workdir / 'result.json'
-    if files.has_checkpoints(workdir):
-      files.check_config(workdir, config)
-      if path.exists():
-        result = files.read_json(path, 'step')
-        if result['step'] >= config.train.num_steps:
-          say(f'{workdir}: the run is finished, at step {result["step"]:,}')
-          return result
-    source = build_source(config)
-    if hasattr(task, 'check_sample'):
-      task.check_sample(config.sample.to_dict(), source.meta)
-    evaluator = Evaluator(task, source, stacked=config.num_seeds > 1)
-    with Session(
-      config, workdir, task, source, evaluator, optimizer, learning_rate
-    ) as session:
-      # Only now, so that a command that fails leaves the run as it was.
-      files.write_json(workdir / 'config.json', files.config_json(config))
-      environment = files.environment()
-      files.write_json(workdir / 'environment.json', environment)
-      files.write_json(workdir / 'data.json', source.meta)
-      session.train(interruption)
-      result = {
-        'step': config.train.num_steps,
-        **_conclude(
-          config, workdir, task, source, evaluator, session.best_variables()
-        ),
-      }
-      for seed, step in session.diverged().items():
-        result[f'seed_{seed}/diverged_at'] = step
-      files.write_json(
-        workdir / 'environment.json',
-        environment | {'seconds': round(session.seconds(), 1)},
+  with loop.Interruption() as interruption, hosts.losing_none():
+    with hosts.shared_fate():
+      config = resolve(config)
+      task = build_task(config)
+      optimizer, learning_rate = build_optimizer(config)
+      layout = build_layout(config, task)
+      files.make_folder(workdir)
+      result = _finished(config, workdir)
+    hosts.check_same('config', files.digest(files.config_json(config)))
+    if result:
+      say(f'{workdir}: the run is finished, at step {result["step"]:,}')
+      return result
+    source = hosts.primary_first(lambda: _source_for(config, task))
+    hosts.check_same('data', files.digest(source.meta))
+    with contextlib.ExitStack() as stack:
+      watchdog = stack.enter_context(hosts.Watchdog(config.train.stall_seconds))
+      evaluator = Evaluator(
+        task,
+        source,
+        stacked=config.num_seeds > 1,
+        layout=layout,
+        watchdog=watchdog,
       )
-      files.write_json(path, result)
+      session = stack.enter_context(
+        Session(
+          config,
+          workdir,
+          task,
+          source,
+          evaluator,
+          optimizer,
+          learning_rate,
+          layout,
+          watchdog,
+        )
+      )
+      # Only now, so that a command that fails leaves the run as it was.
+      environment = files.environment()
+      if hosts.is_primary():
+        files.write_json(workdir / 'config.json', files.config_json(config))
+        files.write_json(workdir / 'environment.json', environment)
+        files.write_json(workdir / 'data.json', source.meta)
+      if layout.mesh.size > 1:
+        say(f'{workdir}: {sharding.describe(layout)}')
+      session.train(interruption)
+      result = _conclude(config, workdir, task, source, evaluator, session)
+      if hosts.is_primary():
+        files.write_json(
+          workdir / 'environment.json',
+          environment | {'seconds': round(session.seconds(), 1)},
+        )
+        files.write_json(workdir / 'result.json', result)
   return result
 
 
-def build_optimizer(
-  config: ConfigDict,
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """The optimizer of a config, and its learning rate by step."""
-  options, given = (
-    config.optimizer.to_dict(),
-    {'num_steps': config.train.num_steps},
-  )
-  by_name.check(
-    optimizers.build,
-    options,
-    given,
-    field='config.optimizer',
-    what='the optimizer',
-  )
-  return optimizers.build(**options, **given)
+def _finished(config, workdir):
+  """The result of a run that needs no more training, or None.
 
-
-def _conclude(config, workdir, task, source, evaluator, found):
-  """Measures the best step, draws and samples; most of the result.
-
-  `found` has by seed the variables of its best step, and that step.
+  Raises:
+    UserError: the folder's run has another config.
   """
+  if not files.has_checkpoints(workdir):
+    return None
+  files.check_config(workdir, config)
+  path = workdir / 'result.json'
+  if not path.exists():
+    return None
+  result = files.read_json(path, 'step')
+  return result if result['step'] >= config.train.num_steps else None
+
+
+def _source_for(config, task):
+  """The data, on which the task could sample as it is asked to."""
+  source = build_source(config)
+  if hasattr(task, 'check_sample'):
+    task.check_sample(config.sample.to_dict(), source.meta)
+  return source
+
+
+def _conclude(config, workdir, task, source, evaluator, session):
+  """Measures the best step of each seed, draws and samples; the result."""
+  found = session.best_variables()
   splits = ['valid', 'test']
   if sizes := source.meta.get('sizes'):  # there may be no test split
     splits = [split for split in splits if split in sizes]
   metrics = _measure_all(config, task, source, evaluator, found, splits)
-  references = (
-    task.references(source, 'test') if hasattr(task, 'references') else {}
-  )
-  for label, value in references.items():
-    name = re.sub(r'\W', '_', f'{label}_{task.objective}')
-    metrics[f'reference/{name}'] = value
-  curves.learning_curve(
-    workdir / 'learning_curve.png',
-    read_metrics(workdir),
-    task.objective,
-    references,
-  )
-  variables, _ = next(iter(found.values()))
-  if hasattr(task, 'sample'):
-    sampled = task.sample(variables, config.sample.to_dict(), source.meta)
-    if isinstance(sampled, str):
-      (workdir / 'sample.txt').write_text(sampled, encoding='utf-8')
-    else:
-      sampled.draw(workdir, 'sample')
-  return {
+  variables = hosts.fetch_all(next(iter(found.values()))[0])
+  if hosts.is_primary():
+    metrics |= _draw(config, workdir, task, source, variables)
+  result = {
+    'step': config.train.num_steps,
     **_steps(found, 'best_step', config.num_seeds > 1),
     'seed': config.seed,
     'num_seeds': config.num_seeds,
@@ -246,6 +285,35 @@ def _conclude(config, workdir, task, source, evaluator, found):
     'data': source.meta['name'],
     'evaluation': source.eval_protocol(config.eval.num_streams),
     **metrics,
+  }
+  for seed, step in session.diverged().items():
+    result[f'seed_{seed}/diverged_at'] = step
+  return result
+
+
+def _draw(config, workdir, task, source, variables):
+  """Draws the learning curve and a sample; returns the references."""
+  references = (
+    task.references(source, 'test') if hasattr(task, 'references') else {}
+  )
+  curves.learning_curve(
+    workdir / 'learning_curve.png',
+    read_metrics(workdir),
+    task.objective,
+    references,
+  )
+  if hasattr(task, 'sample'):
+    sampled = task.sample(variables, config.sample.to_dict(), source.meta)
+    if isinstance(sampled, str):
+      (workdir / 'sample.txt').write_text(sampled, encoding='utf-8')
+    else:
+      sampled.draw(workdir, 'sample')
+  names = {
+    label: re.sub(r'\W', '_', f'{label}_{task.objective}')
+    for label in references
+  }
+  return {
+    f'reference/{names[label]}': value for label, value in references.items()
   }
 
 
@@ -313,7 +381,7 @@ def _measure_all(config, task, source, evaluator, found, splits):
   if rate := config.eval.dynamic_learning_rate:
     dynamic = DynamicEvaluator(task, source, rate)
     for split in splits:
-      each = [dynamic(*model, split) for model in variables]
+      each = [dynamic(*hosts.fetch_all(model), split) for model in variables]
       for name, value in each[0].items():
         stacked = np.stack([part[name] for part in each])
         metrics[name] = stacked if several else value
@@ -376,8 +444,13 @@ def restore(
   files.check_config(workdir, config, reading=True)
   stored = files.read_config(workdir)
   seeds = seed_axis.of(stored.seed, stored.num_seeds)
-  like = jax.eval_shape(
+  shapes = jax.eval_shape(
     lambda: seed_axis.init(seeds, lambda _: task.init(jax.random.key(0)))
+  )
+  # Whole on one device, wherever it was trained.
+  whole = sharding.one_device().whole
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes
   )
   checkpointer = Checkpointer(workdir, read_only=True)
   step = config.eval.step

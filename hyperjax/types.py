@@ -70,6 +70,9 @@ class Aux(NamedTuple):
   state: PyTree
   carry: Carry
   metrics: Metrics
+  # What the scalar is a mean over: the weight of this batch where gradients of
+  # several are accumulated.
+  weight: Array | float = 1.0
 
 
 class Task(Protocol):

@@ -1,6 +1,7 @@
 """The plain files of a workdir: config, environment, data, result."""
 
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -14,14 +15,22 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from hyperjax.config import flatten
+from hyperjax.config import complete, flatten
 from hyperjax.errors import UserError
 from hyperjax.training import checkpoint
 
 # What may change between the sessions of one run. `data.dir` may, since the
-# data's own checksum tells whether another folder holds the same; `unroll` is
-# about speed and memory.
-MAY_DIFFER = ('sample.', 'eval.', 'train.log_every', 'data.dir', 'unroll.')
+# data's own checksum tells whether another folder holds the same; `unroll` and
+# `mesh` are about speed and memory.
+MAY_DIFFER = (
+  'sample.',
+  'eval.',
+  'mesh.',
+  'train.log_every',
+  'train.stall_seconds',
+  'data.dir',
+  'unroll.',
+)
 # What may differ besides where a run's model is only read.
 UNREAD = (
   'seed',
@@ -41,6 +50,11 @@ def write_json(path: pathlib.Path, content: Any) -> None:
   text = json.dumps(content, indent=2, allow_nan=False) + '\n'
   partial.write_text(text, encoding='utf-8')
   os.replace(partial, path)
+
+
+def digest(content: Any) -> bytes:
+  """The sha256 of what JSON can hold."""
+  return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
 
 
 def read_json(path: pathlib.Path, *keys: str) -> dict[str, Any]:
@@ -111,7 +125,8 @@ def check_config(
     UserError: names the fields that differ, or says that there is no run.
   """
   path = workdir / 'config.json'
-  old = dict(flatten(read_json(path, 'model', 'task', 'data', 'train')))
+  stored = read_json(path, 'model', 'task', 'data', 'train')
+  old = dict(flatten(config_json(complete(ConfigDict(stored)))))
   new = dict(flatten(config_json(config)))
   absent = object()
   changes = [
@@ -136,7 +151,7 @@ def _is_larger(old, new):
 def read_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of a run."""
   path = workdir / 'config.json'
-  return ConfigDict(read_json(path, 'model', 'task', 'data', 'eval'))
+  return complete(ConfigDict(read_json(path, 'model', 'task', 'data', 'eval')))
 
 
 def environment() -> dict[str, Any]:

@@ -2,12 +2,17 @@ import os
 import pathlib
 import random
 
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before anything imports jax
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from hyperjax.config import load
+from hyperjax.data import pen_lines, stroke_files
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+SIZES = {'train': 8, 'valid': 3, 'test': 2}  # of `lines_file`
 
 
 @pytest.fixture
@@ -23,6 +28,41 @@ def text_file(tmp_path_factory) -> pathlib.Path:
   text = ' '.join(rng.choices(words, weights=range(9, 0, -1), k=6000))
   path = tmp_path_factory.mktemp('text') / 'text.txt'
   path.write_text(text)
+  return path
+
+
+@pytest.fixture(scope='session')
+def small_images(tmp_path_factory):
+  """Two classes of small images."""
+  root, rng = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
+  for split, count in (('train', 40), ('test', 8)):
+    for label, name in enumerate(('dark', 'light')):
+      (root / split / name).mkdir(parents=True)
+      for k in range(count):
+        image = rng.integers(120, size=(8, 8, 3)) + 100 * label
+        Image.fromarray(image.astype(np.uint8)).save(
+          root / split / name / f'{k}.png'
+        )
+  return root
+
+
+@pytest.fixture(scope='session')
+def lines_file(tmp_path_factory):
+  """Waves of 12 to 24 points, a stroke or two each, and what they say."""
+  rng = np.random.default_rng(0)
+  splits = {}
+  for split, count in SIZES.items():
+    splits[split] = []
+    for k in range(count):
+      x = np.arange(12 + rng.integers(13))
+      wave = np.stack([3 * x, 4 * np.sin(x)], axis=1)
+      wave += rng.normal(0, 0.3, wave.shape)
+      strokes = [wave[:7], wave[7:]]
+      splits[split].append(
+        pen_lines.from_strokes(f'{split}-{k}', 'no so on'[k:], strokes)
+      )
+  path = tmp_path_factory.mktemp('lines') / 'lines.json'
+  stroke_files.write(path, splits)
   return path
 
 

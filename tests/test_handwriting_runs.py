@@ -10,34 +10,12 @@ import pytest
 from hyperjax import run
 from hyperjax import workdir as files
 from hyperjax.config import load
-from hyperjax.data import pen_lines, stroke_files
+from hyperjax.data import stroke_files
 from hyperjax.errors import UserError
 from hyperjax.training.loop import SignalledError
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, SIZES
 from tests.iam_layout import write_corpus
 from tests.test_run import stop_after
-
-SIZES = {'train': 8, 'valid': 3, 'test': 2}
-
-
-@pytest.fixture(scope='module')
-def lines_file(tmp_path_factory):
-  """Waves of 12 to 24 points, a stroke or two each, and what they say."""
-  rng = np.random.default_rng(0)
-  splits = {}
-  for split, count in SIZES.items():
-    splits[split] = []
-    for k in range(count):
-      x = np.arange(12 + rng.integers(13))
-      wave = np.stack([3 * x, 4 * np.sin(x)], axis=1)
-      wave += rng.normal(0, 0.3, wave.shape)
-      strokes = [wave[:7], wave[7:]]
-      splits[split].append(
-        pen_lines.from_strokes(f'{split}-{k}', 'no so on'[k:], strokes)
-      )
-  path = tmp_path_factory.mktemp('lines') / 'lines.json'
-  stroke_files.write(path, splits)
-  return path
 
 
 def shrink(config):

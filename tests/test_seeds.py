@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_exactly(several, tmp_path, monkeypatch):
 def break_seeds(monkeypatch, broken):
   """From its step on, a seed's loss is not finite: {seed: step}."""
 
-  def make_and_break(task, source, optimizer, seeds):
+  def make_and_break(task, source, optimizer, seeds, **options):
     class Broken:
       def batch(self, arrays, seed, step):
         batch = source.batch(arrays, seed, step)
@@ -130,7 +130,7 @@ def break_seeds(monkeypatch, broken):
         }
         return loss * factor, aux._replace(metrics=total)
 
-    return make_advance(BrokenTask(), Broken(), optimizer, seeds)
+    return make_advance(BrokenTask(), Broken(), optimizer, seeds, **options)
 
   monkeypatch.setattr('hyperjax.training.session.make_advance', make_and_break)
 

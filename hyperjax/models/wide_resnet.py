@@ -31,6 +31,8 @@ class WideResNet(nnx.Module):
     hyper: whether the blocks' kernels are generated.
     block_size: channels of the generator's block; of hyper networks.
     z_size: N_z; of hyper networks.
+    remat: compute each block anew in the backward pass, which keeps but its
+      input: less memory, more time.
     num_channels: of the images.
     num_classes: of the classifier.
     key: PRNG key of the initial weights.
@@ -44,6 +46,7 @@ class WideResNet(nnx.Module):
     hyper: bool,
     block_size: int,
     z_size: int,
+    remat: bool = False,
     num_channels: int,
     num_classes: int,
     key: Array,
@@ -52,6 +55,7 @@ class WideResNet(nnx.Module):
       raise UserError(
         f'config.model.depth is {depth}; it must be 6 n + 4: 10, 16, 22, ...'
       )
+    self.remat = remat
     blocks_per_stage = (depth - 4) // 6
     sizes = [STEM_SIZE]
     for stage in range(3):
@@ -104,7 +108,8 @@ class WideResNet(nnx.Module):
     x = conv2d(x, stem) + self.stem_bias[...]
     x = jax.nn.relu(self.stem_norm(x, use_running_average=not train))
     for k, block in enumerate(self.blocks):
-      x = block(x, *kernels[2 * k : 2 * k + 2], train=train)
+      run = _run_anew if self.remat and train else Block.__call__
+      x = run(block, x, *kernels[2 * k : 2 * k + 2], train=train)
     x = jax.nn.relu(self.norm(x, use_running_average=not train))
     return self.head(x.mean(axis=(1, 2)))
 
@@ -138,6 +143,23 @@ class Block(nnx.Module):
     return y + jnp.pad(shortcut, [(0, 0)] * 3 + [(0, more)])
 
 
+def _run_anew(block, x, first, second, *, train):
+  """`block(...)`, of which the backward pass keeps the arguments alone."""
+  # As plain dictionaries, for a variable may not cross into the checkpoint.
+  graph, *arrays = nnx.split(block, nnx.Param, ...)
+  params, state = map(nnx.to_pure_dict, arrays)
+
+  @jax.checkpoint
+  def run(params, state, x, first, second):
+    block = nnx.merge(graph, params, state)
+    y = block(x, first, second, train=train)
+    return y, nnx.to_pure_dict(nnx.split(block, nnx.Param, ...)[2])
+
+  y, state = run(params, state, x, first, second)
+  nnx.update(block, state)
+  return y
+
+
 def _norm(size):
   # Its rngs are not used: the initial scale is one, the bias zero.
   return nnx.BatchNorm(size, momentum=0.9, epsilon=1e-5, rngs=nnx.Rngs(0))
@@ -150,6 +172,7 @@ def build(
   hyper: bool = False,
   block_size: int = 16,
   z_size: int = 64,
+  remat: bool = False,
   image_shape: tuple[int, int, int],
   num_classes: int,
   key: Array,
@@ -161,6 +184,7 @@ def build(
     hyper=hyper,
     block_size=block_size,
     z_size=z_size,
+    remat=remat,
     num_channels=image_shape[-1],
     num_classes=num_classes,
     key=key,

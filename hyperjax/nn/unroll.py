@@ -13,7 +13,7 @@ from hyperjax.nn.linear import PRODUCT, Product
 from hyperjax.ops import deferred
 from hyperjax.ops.norm import STATISTIC
 from hyperjax.ops.onehot import OneHot
-from hyperjax.ops.product import is_weight_first
+from hyperjax.ops.product import is_weight_first, kernel_gradient
 from hyperjax.types import Carry, Cell, PyTree
 
 # Rows of batch and time whose weight gradients are formed by one matmul: enough
@@ -219,7 +219,7 @@ def _deferred_backward(scan, residuals, cotangents):
   from_inputs, xs = project_back(_untapped(projected, taps.inputs))
   cell = nnx.merge(scan.args[0], jax.tree.map(jnp.add, from_scan, from_inputs))
   for product, x, tap in zip(_products(cell), seen, taps.products, strict=True):
-    product.kernel[...] = deferred.weight_gradient(x, tap, product.dtype)
+    product.kernel[...] = kernel_gradient(x, tap, product.dtype)
   return nnx.state(cell), carry, xs, None
 
 

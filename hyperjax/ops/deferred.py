@@ -1,11 +1,7 @@
 """Products whose weight gradient is formed outside the loop they stand in."""
 
 import jax
-import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
-
-from hyperjax.ops.product import matmul
 
 
 @jax.custom_vjp
@@ -28,23 +24,3 @@ def _watch_backward(_, cotangent):
 
 
 watch.defvjp(_watch_forward, _watch_backward)
-
-
-def weight_gradient(
-  inputs: Array, cotangents: Array, dtype: DTypeLike = jnp.float32
-) -> Array:
-  """Gradient of a kernel from all its products at once.
-
-  Args:
-    inputs: [..., N], what the kernel multiplied, over time and batch.
-    cotangents: [..., M], the gradients of the products.
-    dtype: precision of the product, see `ops.product`.
-
-  Returns:
-    [N, M], the gradient of the kernel.
-  """
-  return matmul(
-    inputs.reshape(-1, inputs.shape[-1]).T,
-    cotangents.reshape(-1, cotangents.shape[-1]),
-    dtype,
-  )

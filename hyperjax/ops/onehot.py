@@ -54,9 +54,8 @@ def _rows_backward(dtype, residuals, cotangent):
   # A product with the written-out vectors: XLA's scatter-add is serial on CPU
   # and not deterministic on GPU.
   index, like = residuals
-  flat = cotangent.reshape(-1, cotangent.shape[-1])
-  hot = jax.nn.one_hot(index.reshape(-1), like.shape[0], dtype=flat.dtype)
-  return product.matmul(hot.T, flat, dtype), None
+  hot = jax.nn.one_hot(index, like.shape[0], dtype=cotangent.dtype)
+  return product.kernel_gradient(hot, cotangent, dtype), None
 
 
 rows.defvjp(_rows_forward, _rows_backward)

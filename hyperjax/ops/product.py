@@ -28,6 +28,29 @@ def matmul(x: Array, kernel: Array, dtype: DTypeLike = jnp.float32) -> Array:
   return _rounded(x, kernel, dtype)
 
 
+def kernel_gradient(
+  x: Array, cotangent: Array, dtype: DTypeLike = jnp.float32
+) -> Array:
+  """Gradient of a kernel over all rows: [..., N], [..., M] -> [N, M].
+
+  The rows' axes are contracted as they are. Were they made one, rows that are
+  dealt out along the second axis (the batch, behind time) would have to be
+  gathered on every device.
+
+  Args:
+    x: what the kernel multiplied.
+    cotangent: the gradients of the products.
+    dtype: what both are rounded to; the sums are float32.
+  """
+  rows = tuple(range(x.ndim - 1))
+  return jnp.tensordot(
+    round_to(x, dtype),
+    round_to(cotangent, dtype),
+    (rows, rows),
+    preferred_element_type=jnp.float32,
+  )
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _rounded(x, kernel, dtype):
   # By hand, for the derivative of a mixed product is a product in float32.
@@ -43,10 +66,9 @@ def _rounded_forward(x, kernel, dtype):
 
 def _rounded_backward(dtype, residuals, cotangent):
   x, kernel, like = residuals
-  flat = cotangent.reshape(-1, cotangent.shape[-1])
-  kernel_gradient = _rounded(x.reshape(-1, x.shape[-1]).T, flat, dtype)
   x_gradient = _rounded(cotangent, kernel.T, dtype)
-  return x_gradient.astype(like.dtype), kernel_gradient.astype(kernel.dtype)
+  gradient = kernel_gradient(x, cotangent, dtype)
+  return x_gradient.astype(like.dtype), gradient.astype(kernel.dtype)
 
 
 _rounded.defvjp(_rounded_forward, _rounded_backward)

@@ -76,7 +76,7 @@ class Handwriting:
     model = self._model.merge(params, state)
     metrics = _metrics(model, batch, key)
     points = metrics['nats_per_point']
-    aux = Aux(self._model.state_of(model), carry, metrics)
+    aux = Aux(self._model.state_of(model), carry, metrics, points.weight)
     return points.total / points.weight, aux
 
   def metrics(

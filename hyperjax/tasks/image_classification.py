@@ -74,7 +74,7 @@ class ImageClassification:
     nats = mean_of(_nats(logits, batch))
     squares = sum(jnp.sum(jnp.square(kernel)) for kernel in kernels)
     metrics = {'loss_nats': nats, 'error_percent': _errors(logits, batch)}
-    aux = Aux(self._model.state_of(model), carry, metrics)
+    aux = Aux(self._model.state_of(model), carry, metrics, nats.weight)
     return nats.total / nats.weight + 0.5 * self._l2 * squares, aux
 
   def metrics(

@@ -64,6 +64,7 @@ class LanguageModel:
       self._model.state_of(model),
       carry,
       {'loss_nats': loss, 'bits_per_char': _bits(loss)},
+      loss.weight,
     )
     return loss.total / loss.weight, aux
 

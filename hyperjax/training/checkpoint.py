@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from hyperjax.errors import UserError
+from hyperjax.training import hosts
 from hyperjax.types import PyTree, TrainState, Variables
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ class Checkpointer:
     on from an older one will write that step again.
 
     Args:
-      like: a state of the right shapes (arrays or `jax.eval_shape`).
+      like: a state of the right shapes and shardings (arrays or shapes), those
+        of other devices than it was saved from too.
     """
     steps = self.steps()
     for step in reversed(steps):
@@ -244,12 +246,12 @@ class Checkpointer:
     rest = self._item(step, 'rest', ocp.args.StandardRestore(rest_like))
     _compare(_checksums(model) | _checksums(rest), record['sha256'])
     state = TrainState(
-      jnp.int32(step),
+      _put(np.int32(step), like.step),
       model['params'],
       model['state'],
       rest['carry'],
       rest['opt_state'],
-      jnp.asarray(record['broken'], jnp.int32),
+      _put(np.asarray(record['broken'], np.int32), like.broken),
     )
     return state, record
 
@@ -289,11 +291,20 @@ def _parts(state):
   return model, rest
 
 
+def _put(array, like):
+  """What every process knows, as an array that lies as `like` does."""
+  if like.sharding is None:
+    return jnp.asarray(array)
+  return jax.make_array_from_callback(
+    array.shape, like.sharding, lambda at: array[at]
+  )
+
+
 def _checksums(tree: PyTree) -> dict[str, str]:
   """The sha256 of each leaf's type, shape and bytes, by path."""
   sums = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
+    array = hosts.fetch(leaf)
     digest = hashlib.sha256(f'{array.dtype} {array.shape}'.encode())
     digest.update(np.ascontiguousarray(array).tobytes())
     sums[jax.tree_util.keystr(path)] = digest.hexdigest()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperjax.training import hosts
 from hyperjax.training.hooks import Hook
 from hyperjax.training.metrics import Mean
 from hyperjax.types import Metrics, TrainState
@@ -86,13 +87,15 @@ def run(
   on_metrics: Callable[[int, Metrics, np.ndarray], None],
   on_stop: Callable[[int, TrainState], None],
   interruption: Interruption,
+  watchdog: hosts.Watchdog,
 ) -> TrainState:
   """Trains to `num_steps`.
 
   The order is fixed: the hooks that are due, on the current state; a dispatch
   of steps up to the next due hook; the metrics of the dispatch before, so that
   the device never waits for the host. A restored state has its hooks behind
-  it.
+  it. Several processes agree on the size of each dispatch, and stop at the same
+  step when one of them hears a signal.
 
   Args:
     state: to start from; it is donated.
@@ -104,24 +107,27 @@ def run(
     on_metrics: called with (step, metrics, `state.broken`) of each dispatch.
     on_stop: called with (step, state) when a signal asks to stop.
     interruption: hears the signals.
+    watchdog: is told that this process gets on.
 
   Raises:
     DivergedError: a metric was not finite, of every seed.
     SignalledError: SIGTERM or SIGINT came; `on_stop` has run.
   """
-  step, dispatched, size = int(state.step), None, 1
+  step, dispatched, size, signum = int(state.step), None, 1, 0
   interruption.patient = True
-  while step < num_steps and not interruption.signum:
+  while step < num_steps and not signum:
     due = min(hook.every.next(step) for hook in hooks)
     start = time.monotonic()
     count = min(size, due - step)
     state, metrics = advance(state, count)
     broken = jnp.copy(state.broken)  # for the next dispatch takes the state
+    watchdog.alive(f'step {step:,}')
     _read(dispatched, on_metrics)
     step += count
     dispatched = step, metrics, broken
     if step == due:
       dispatched = _read(dispatched, on_metrics)
+      watchdog.rest()
       for hook in hooks:
         if hook.every.due(step):
           hook.call(step, state)
@@ -129,11 +135,15 @@ def run(
       size = min(2 * size, steps_per_dispatch)
     else:
       size = max(size // 2, 1)
-  if interruption.signum:
+    size, signum = hosts.agree(size, interruption.signum)
+    watchdog.rest()
+  if signum:
     _read(dispatched, on_metrics)
     on_stop(step, state)
-    raise SignalledError(interruption.signum)
+    raise SignalledError(signum)
   interruption.patient = False
+  if interruption.signum:  # in this moment; the last step has been saved
+    raise SignalledError(interruption.signum)
   return state
 
 

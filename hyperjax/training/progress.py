@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import tqdm
 
+from hyperjax.training import hosts
+
 T = TypeVar('T')
 SECONDS_BETWEEN_LINES = 10.0  # where the output is a file
 
@@ -24,7 +26,7 @@ class Progress:
   """
 
   def __init__(self, total: int, initial: int = 0, unit: str = 'step'):
-    self._terminal = sys.stderr.isatty()
+    self._terminal = sys.stderr.isatty() and hosts.is_primary()
     self._bar = tqdm.tqdm(
       total=total or None,
       initial=initial,
@@ -83,6 +85,8 @@ def track(items: Iterable[T], unit: str) -> Iterator[T]:
 
 
 def say(message: str) -> None:
-  """Prints a line above any bar."""
+  """Prints a line above any bar, in one of several processes."""
+  if not hosts.is_primary():
+    return
   tqdm.tqdm.write(message, file=sys.stderr)
   sys.stderr.flush()

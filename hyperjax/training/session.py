@@ -5,6 +5,7 @@ import fcntl
 import functools
 import math
 import pathlib
+import platform
 import time
 from collections.abc import Callable
 
@@ -14,14 +15,18 @@ import optax
 from ml_collections import ConfigDict
 
 from hyperjax.errors import RunDivergedError, UserError
-from hyperjax.training import loop, seed_axis
+from hyperjax.training import hosts, loop, seed_axis
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.log import TrainLog
 from hyperjax.training.progress import Progress, say
+from hyperjax.training.sharding import Layout
 from hyperjax.training.step import init_state, make_advance
-from hyperjax.training.writers import MetricsWriter
+from hyperjax.training.writers import MetricsWriter, NoWriter
 from hyperjax.types import Metrics, Source, Task, TrainState, Variables
+
+# A network's file system may show a new file late.
+SECONDS_UNTIL_SEEN = 10.0
 
 
 class Session:
@@ -39,6 +44,8 @@ class Session:
       axis of seeds, if there is one.
     optimizer: of `training.optimizer`.
     learning_rate: its rate by step, for the log.
+    layout: where arrays lie.
+    watchdog: is told that the run gets on.
 
   Raises:
     UserError: another process trains in this workdir, the data is not that of
@@ -54,25 +61,41 @@ class Session:
     evaluator: Callable[..., dict[str, np.ndarray]],
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
+    layout: Layout,
+    watchdog: hosts.Watchdog,
   ):
     self._config, self._workdir = config, workdir
+    self._layout, self._watchdog = layout, watchdog
     self._source, self._evaluator = source, evaluator
     self._objective, self._learning_rate = task.objective, learning_rate
     self._seeds = seed_axis.of(config.seed, config.num_seeds)
     self._seed_list = np.atleast_1d(self._seeds).tolist()
-    self._advance = make_advance(task, source, optimizer, self._seeds)
-    # Jitted, so that no two leaves share a buffer: the state is donated.
-    init = jax.jit(
-      functools.partial(
-        init_state, task, optimizer, config.data.batch_size, self._seeds
-      )
+    self._advance = make_advance(
+      task,
+      source,
+      optimizer,
+      self._seeds,
+      layout=layout,
+      accumulate_steps=config.train.accumulate_steps,
     )
+    init = functools.partial(
+      init_state, task, optimizer, config.data.batch_size, self._seeds
+    )
+    shapes = jax.eval_shape(init)
+    shardings = layout.of_state(shapes, config.num_seeds)
     with contextlib.ExitStack() as stack:
-      stack.enter_context(_lock(workdir))
+      _lock(workdir, stack)
       self._checkpointer = Checkpointer(workdir)
       stack.callback(self._checkpointer.close)
-      restored = self._checkpointer.restore_latest(jax.eval_shape(init))
-      self._state, record = restored or (init(), {})
+      like = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at),
+        shapes,
+        shardings,
+      )
+      restored = self._checkpointer.restore_latest(like)
+      # Jitted, so that no two leaves share a buffer: the state is donated.
+      make = jax.jit(init, out_shardings=shardings)
+      self._state, record = restored or (make(), {})
       if restored and record['data'] != source.meta:
         raise UserError(
           f'{workdir}: the data has changed since this run began; begin again '
@@ -83,9 +106,12 @@ class Session:
       self._broken = np.atleast_1d(self._state.broken)
       self._improved_at = None
       self._seconds = record.get('seconds', 0.0) - time.monotonic()
-      self._writer = MetricsWriter(
-        workdir, record.get('metrics_length', 0), self._start
-      )
+      self._writer = NoWriter()
+      with hosts.shared_fate():
+        if hosts.is_primary():
+          self._writer = MetricsWriter(
+            workdir, record.get('metrics_length', 0), self._start
+          )
       stack.callback(self._writer.close)
       self._closing = stack.pop_all()
     if restored:
@@ -126,7 +152,7 @@ class Session:
       Hook(lines, lambda step, _: self._log.flush(step)),
       Hook(saves, self._save_if_due),
     ]
-    arrays = jax.device_put(self._source.arrays())
+    arrays = self._layout.put(self._source.arrays())
     try:
       self._state = loop.run(
         self._state,
@@ -137,6 +163,7 @@ class Session:
         on_metrics=self._add,
         on_stop=self._stop,
         interruption=interruption,
+        watchdog=self._watchdog,
       )
     except loop.DivergedError as error:
       raise self._diverged(error.steps) from error
@@ -149,7 +176,7 @@ class Session:
     Seeds that diverged are left out; see `diverged`.
     """
     self._checkpointer.wait()
-    like = Variables(self._state.params, self._state.state)
+    like = Variables(self._state.params, self._state.state)  # as they lie
     found = {}
     for place, seed in enumerate(self._seed_list):
       if seed in self.diverged():
@@ -247,12 +274,26 @@ class Session:
     )
 
 
-def _lock(workdir):
-  """An open file that keeps other processes out of a workdir."""
-  file = (workdir / 'lock').open('w')
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError as error:
-    file.close()
-    raise UserError(f'{workdir}: another process trains here') from error
-  return file
+def _lock(workdir, stack):
+  """Keeps other runs out of a workdir, and sees that all hosts share it."""
+  token = hosts.token()
+  path = workdir / 'lock'
+  with hosts.shared_fate():
+    if hosts.is_primary():
+      file = stack.enter_context(path.open('ab'))
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError as error:
+        raise UserError(f'{workdir}: another process trains here') from error
+      file.truncate(0)
+      file.write(token)
+      file.flush()
+  with hosts.shared_fate():
+    patience = time.monotonic() + SECONDS_UNTIL_SEEN
+    while not path.exists() or path.read_bytes() != token:
+      if time.monotonic() > patience:
+        raise UserError(
+          f'{workdir} on {platform.node()} is not that of process 0; --workdir '
+          f'must be on a file system that all hosts share'
+        )
+      time.sleep(0.1)

@@ -51,6 +51,20 @@ class MetricsWriter:
     self._events.close()
 
 
+class NoWriter:
+  """That of the processes whose metrics another one writes."""
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Nothing."""
+
+  def flush(self) -> int:
+    """Nothing has been written: 0."""
+    return 0
+
+  def close(self) -> None:
+    """Nothing."""
+
+
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float | None]]:
   """The lines of a workdir's `metrics.jsonl`; a last, cut-off one is left."""
   lines = (workdir / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]

@@ -19,7 +19,7 @@ from hyperjax import config as configs
 from hyperjax import run
 from hyperjax.errors import UserError
 from hyperjax.nn.unroll import steps_run
-from hyperjax.training import loop
+from hyperjax.training import hosts, loop
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.progress import say
 
@@ -345,6 +345,7 @@ def _looped(state, advance, arrays, count):
       ),
       on_stop=lambda *_: None,
       interruption=interruption,
+      watchdog=hosts.Watchdog(0),
     )
   return state, marks
 

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hyperjax.ops.deferred import watch, weight_gradient
+from hyperjax.ops.deferred import watch
+from hyperjax.ops.product import kernel_gradient
 
 
 def random(*shape, seed=0):
@@ -33,7 +34,7 @@ def test_watch_hands_the_gradient_to_both():
 def test_weight_gradient_sums_over_all_leading_axes():
   inputs, cotangents = random(5, 3, 4), random(5, 3, 2, seed=1)
 
-  actual = weight_gradient(inputs, cotangents)
+  actual = kernel_gradient(inputs, cotangents)
 
   expected = np.einsum('tbn,tbm->nm', inputs, cotangents)
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
@@ -46,7 +47,7 @@ def test_weight_gradient_is_that_of_the_product():
     return jnp.sum((inputs @ kernel) * cotangents)
 
   expected = jax.grad(loss)(random(4, 2, seed=2))
-  actual = weight_gradient(inputs, cotangents)
+  actual = kernel_gradient(inputs, cotangents)
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -65,6 +66,6 @@ def test_taps_of_a_scan_collect_the_gradients_of_every_step():
   taps = jnp.zeros((5, 2, 4))
   to_taps, seen = jax.grad(loss, argnums=1, has_aux=True)(kernel, taps, True)
 
-  actual = weight_gradient(seen, to_taps)
+  actual = kernel_gradient(seen, to_taps)
   expected, _ = jax.grad(loss, has_aux=True)(kernel, taps, False)
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)

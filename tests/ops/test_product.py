@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax.ops import deferred, onehot, product
+from hyperjax.ops import onehot, product
 from hyperjax.ops.product import matmul, round_to
 
 SUM = 17  # terms of each forward sum
@@ -141,7 +141,7 @@ def test_deferred_weight_gradient_is_a_bfloat16_product():
   inputs, cotangents = random(4, 3, SUM), random(4, 3, 5, seed=1)
 
   for given in (inputs, round_to(inputs, jnp.bfloat16)):
-    actual = deferred.weight_gradient(given, cotangents, jnp.bfloat16)
+    actual = product.kernel_gradient(given, cotangents, jnp.bfloat16)
 
     assert_is_product(
       actual, inputs.reshape(-1, SUM).T, cotangents.reshape(-1, 5)

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from hyperjax.training import loop
+from hyperjax.training import hosts, loop
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.metrics import Mean
 from hyperjax.types import TrainState
@@ -52,6 +52,7 @@ def play(
     on_metrics=lambda step, metrics, broken: events.append(('metrics', step)),
     on_stop=lambda step, state: events.append(('stop', step)),
     interruption=interruption or loop.Interruption(),
+    watchdog=hosts.Watchdog(0),
   )
   assert int(state.step) == num_steps
   return events

@@ -1,0 +1,290 @@
+"""Several processes that train as one, most often one on each host.
+
+Every process runs the same program on its own devices, and what concerns all
+is decided together. With a single process all of this does nothing.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from hyperjax.errors import LostHostError, UserError
+from hyperjax.types import PyTree
+
+T = TypeVar('T')
+MESSAGE_BYTES = 2048  # of an error that goes round
+SECONDS_TO_LEAVE = 10.0
+# What tells on which of how many processes of one job this is.
+LAUNCHERS = {
+  'Slurm': ('SLURM_STEP_NUM_TASKS', 'SLURM_PROCID'),
+  'Open MPI': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK'),
+}
+# What jax, gloo, NCCL and orbax say when a process has gone.
+SIGNS_OF_LOSS = (
+  'gloo',
+  'nccl',
+  'unavailable',
+  'deadline',
+  'coordination',
+  'heartbeat',
+  'connection',
+  'barrier',
+)
+
+
+def join(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  *,
+  detect: bool = False,
+) -> None:
+  """Finds the other processes of this run, if there are any.
+
+  To be called before anything else asks jax for devices. Slurm (srun), Open MPI
+  and TPU slices tell all three by themselves.
+
+  Args:
+    coordinator: HOST:PORT of process 0, which the others can reach.
+    num_processes: how many there are.
+    process_id: this one's number.
+    detect: asks jax to find them where no launcher is seen: on a TPU slice.
+
+  Raises:
+    UserError: they are not found.
+  """
+  given = coordinator, num_processes, process_id
+  launched = _launched()
+  if given == (None, None, None) and not detect and not launched:
+    return
+  if coordinator and launched:
+    num_processes = launched[0] if num_processes is None else num_processes
+    process_id = launched[1] if process_id is None else process_id
+  # Signals are heard by `loop.Interruption`, and not by a thread of XLA's.
+  jax.config.update('jax_enable_preemption_service', False)
+  # Without it a process is aborted, by a log line in C++, when another dies.
+  jax.config.update('jax_enable_recoverability', True)
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except (ValueError, TypeError, RuntimeError) as error:
+    reason = str(error).strip().split('\n')[0]
+    raise UserError(
+      f'the processes of this run do not find each other ({reason}); give '
+      f'--coordinator=HOST:PORT, --num_processes and --process_id'
+    ) from error
+  if not is_primary():
+    logging.getLogger('hyperjax').setLevel(logging.WARNING)
+
+
+def _launched() -> tuple[int, int] | None:
+  """(how many processes, which one) by a launcher's environment."""
+  for count, number in LAUNCHERS.values():
+    if int(os.environ.get(count, '1')) > 1 and number in os.environ:
+      return int(os.environ[count]), int(os.environ[number])
+  return None
+
+
+def count() -> int:
+  """How many processes train together."""
+  # jax.process_count() would start the accelerator of a command without one.
+  return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def index() -> int:
+  """Which of them this is."""
+  return jax.process_index() if jax.distributed.is_initialized() else 0
+
+
+def is_primary() -> bool:
+  """Whether this process writes the files and says what happens."""
+  return index() == 0
+
+
+def gather(numbers: Sequence[int]) -> np.ndarray:
+  """A few int32 of every process: [P, n]."""
+  numbers = np.asarray(numbers, np.int32)
+  if count() == 1:
+    return numbers[None]
+  return np.asarray(multihost_utils.process_allgather(numbers))
+
+
+def fetch(array: jax.Array) -> np.ndarray:
+  """A whole array on this host, wherever its parts are."""
+  if isinstance(array, jax.Array) and not (
+    array.is_fully_addressable or array.is_fully_replicated
+  ):
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+  return np.asarray(array)
+
+
+def fetch_all(tree: PyTree) -> PyTree:
+  """A tree of arrays that this process can use alone."""
+  return jax.tree.map(fetch, tree) if count() > 1 else tree
+
+
+@contextlib.contextmanager
+def shared_fate() -> Iterator[None]:
+  """An error that a user can mend in one process is raised in all of them.
+
+  Else the others would wait for it. What is inside must not itself wait for
+  other processes.
+  """
+  error = None
+  try:
+    yield
+  except UserError as own:
+    error = own
+  if count() == 1:
+    if error:
+      raise error
+    return
+  text = str(error).encode()[:MESSAGE_BYTES] if error else b''
+  said = gather(list(text.ljust(MESSAGE_BYTES, b'\0'))).astype(np.uint8)
+  if error:
+    raise error
+  for number, line in enumerate(said):
+    if message := bytes(line).rstrip(b'\0').decode(errors='replace'):
+      raise UserError(f'process {number}: {message}')
+
+
+def primary_first(function: Callable[[], T]) -> T:
+  """Calls it in process 0, and then in the others: it may prepare files."""
+  result = None
+  with shared_fate():
+    if is_primary():
+      result = function()
+  with shared_fate():
+    if not is_primary():
+      result = function()
+  return result
+
+
+def check_same(what: str, digest: bytes) -> None:
+  """Checks that all processes have the same, by its digest.
+
+  Raises:
+    UserError: one has not.
+  """
+  digests = gather(list(digest))
+  for number, other in enumerate(digests):
+    if (other != digests[0]).any():
+      raise UserError(
+        f'processes 0 and {number} of this run differ in {what}; start all of '
+        f'them by the same command, on the same data'
+      )
+
+
+@contextlib.contextmanager
+def losing_none() -> Iterator[None]:
+  """Turns what goes wrong when a process is lost into a `LostHostError`."""
+  try:
+    yield
+  except (UserError, KeyboardInterrupt, SystemExit):
+    raise
+  except Exception as error:
+    text = str(error).lower()
+    if count() == 1 or not any(sign in text for sign in SIGNS_OF_LOSS):
+      raise
+    reason = str(error).strip().split('\n')[0][:200]
+    raise LostHostError(
+      f'process {index()} of {count()} has lost another one ({reason}); '
+      f'{RESUMES}'
+    ) from error
+
+
+RESUMES = (
+  'start all of them again by the same command, which goes on from the newest '
+  'checkpoint'
+)
+
+
+class Watchdog:
+  """Ends this process when it has waited too long for the others.
+
+  A host that hangs, or is cut off, is not always noticed by what waits for it.
+  With one process, or 0 seconds, there is nothing to watch.
+
+  Args:
+    seconds: without `alive` after which it ends; only between `alive` and
+      `rest` does it count.
+  """
+
+  def __init__(self, seconds: float):
+    self._seconds = seconds if count() > 1 else 0
+    self._deadline, self._where = None, ''
+    self._closed = threading.Event()
+
+  def __enter__(self) -> 'Watchdog':
+    if self._seconds:
+      threading.Thread(target=self._watch, daemon=True).start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._closed.set()
+
+  def alive(self, where: str) -> None:
+    """Training has come so far."""
+    self._where = where
+    self._deadline = time.monotonic() + self._seconds
+
+  def rest(self) -> None:
+    """What comes now may take its time."""
+    self._deadline = None
+
+  def _watch(self) -> None:
+    while not self._closed.wait(min(1.0, self._seconds / 4)):
+      deadline = self._deadline
+      if deadline is not None and time.monotonic() > deadline:
+        print(
+          f'error: process {index()} of {count()} has waited '
+          f'{self._seconds:g} s for the others at {self._where} '
+          f'(config.train.stall_seconds): one is gone, or hangs; {RESUMES}',
+          file=sys.stderr,
+          flush=True,
+        )
+        # The main thread sits in a collective, which nothing can call back.
+        os._exit(LostHostError.exit_code)
+
+
+def agree(size: int, signum: int) -> tuple[int, int]:
+  """What process 0 takes for the size of a dispatch, and anybody's signal."""
+  if count() == 1:
+    return size, signum
+  sizes, signums = gather([size, signum]).T.tolist()
+  return sizes[0], max(signums)
+
+
+def leave(exit_code: int, *, together: bool) -> None:
+  """Ends this process, if it is one of several.
+
+  An ordinary end would wait for processes that are gone, or abort where
+  process 0 ends first.
+
+  Args:
+    exit_code: of the process.
+    together: wait a little until the others have come as far.
+  """
+  if count() == 1:
+    return
+  if together:
+    others = threading.Thread(target=gather, args=([0],), daemon=True)
+    others.start()
+    others.join(SECONDS_TO_LEAVE)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(exit_code)
+
+
+def token() -> bytes:
+  """Random bytes of process 0's, the same in all."""
+  own: Any = np.frombuffer(os.urandom(8), np.uint8)
+  return bytes(gather(own.tolist())[0].astype(np.uint8))

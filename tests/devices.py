@@ -1,0 +1,207 @@
+"""Trains on eight simulated devices; run as a program, it prints JSON.
+
+A process has as many devices as it was started with, so this is one of its own.
+"""
+
+import functools
+import json
+import pathlib
+import signal
+import sys
+
+import jax
+
+from hyperjax import config as configs
+from hyperjax import run
+from hyperjax.errors import UserError
+from hyperjax.evaluation.evaluate import Evaluator
+from hyperjax.training import seed_axis, sharding
+from hyperjax.training.log import TrainLog
+from hyperjax.training.loop import SignalledError
+from hyperjax.training.step import init_state, make_advance
+
+MESHES = {
+  'one': {'data': 1, 'model': 1},
+  'two': {'data': 2, 'model': 1},
+  'eight': {'data': 0, 'model': 1},
+  'both axes': {'data': 2, 'model': 2},
+}
+
+
+def language_model(text_file, row='ln_hyper_lstm', num_seeds=1):
+  config = configs.load(f'configs/text.py:{row}')
+  config.data.update(
+    {
+      'path': text_file,
+      'batch_size': 16,
+      'sequence_length': 8,
+      'vocab_size': len(set(pathlib.Path(text_file).read_bytes())),
+    }
+  )
+  config.model.update(
+    {
+      'hidden_size': 16,
+      'hyper_size': 8,
+      'z_size': 4,
+      'output_keep_prob': 0.9,
+    }
+  )
+  config.optimizer.update({'schedule': 'constant', 'warmup_steps': 0})
+  config.eval.update({'num_streams': 16, 'quick_streams': 16})
+  config.sample.update({'prompt': 'the ', 'length': 5})
+  config.num_seeds = num_seeds
+  return config
+
+
+def image_model(images):
+  config = configs.load('configs/cifar10.py:hyper_wrn_40_1,images')
+  config.data.update(
+    {
+      'path': images,
+      'image_shape': (8, 8, 3),
+      'num_classes': 2,
+      'num_valid': 16,
+      'batch_size': 16,
+      'pad': 1,
+    }
+  )
+  config.model.update({'depth': 10, 'z_size': 8})
+  config.optimizer.update({'learning_rate': 0.01})
+  config.eval.update({'num_streams': 16, 'quick_streams': 16})
+  return config
+
+
+def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
+  """Training losses of each two steps, and the validation metrics."""
+  config = config.copy_and_resolve_references()
+  config.mesh.update(mesh)
+  config.train.accumulate_steps = accumulate_steps
+  task = run.build_task(config)
+  optimizer, _ = run.build_optimizer(config)
+  layout = run.build_layout(config, task)
+  seeds = seed_axis.of(config.seed, config.num_seeds)
+  init = functools.partial(
+    init_state, task, optimizer, config.data.batch_size, seeds
+  )
+  shardings = layout.of_state(jax.eval_shape(init), config.num_seeds)
+  state = jax.jit(init, out_shardings=shardings)()
+  # Of initial weights: a bias before a BatchNorm has no gradient but rounding,
+  # which Adam blows up to whole steps, and which running averages then lag.
+  evaluator = Evaluator(
+    task, source, stacked=config.num_seeds > 1, layout=layout
+  )
+  measured = evaluator(state.params, state.state, 'valid', 16)
+  advance = make_advance(
+    task,
+    source,
+    optimizer,
+    seeds,
+    layout=layout,
+    accumulate_steps=accumulate_steps,
+  )
+  arrays, found = layout.put(source.arrays()), []
+  cost = advance.lower(state, arrays, 2).compile().cost_analysis()
+  for _ in range(num_steps // 2):
+    state, metrics = advance(state, arrays, 2)
+    found.append(jax.device_get(metrics)['loss_nats'].read().tolist())
+  stay = jax.tree.map(
+    lambda x, at: x.sharding.is_equivalent_to(at, x.ndim), state, shardings
+  )
+  return {
+    'train': found,
+    'valid': {name: value.tolist() for name, value in measured.items()},
+    'compiled': advance._cache_size(),
+    'stay': all(jax.tree.leaves(stay)),
+    'devices': layout.mesh.size,
+    'flops': cost['flops'],
+    'split': sorted(
+      jax.tree_util.keystr(path, simple=True, separator='/')
+      for path, x in jax.tree_util.tree_leaves_with_path(state.params)
+      if not x.sharding.is_fully_replicated
+    ),
+  }
+
+
+def moved(config, folder):
+  """Results of runs that were stopped and went on, on other devices."""
+  config.train.update(
+    {
+      'num_steps': 12,
+      'eval_every': 6,
+      'checkpoint_every': 3,
+      'log_every': 3,
+      'steps_per_dispatch': 1,
+    }
+  )
+  results, add = {}, TrainLog.add
+
+  def add_and_stop(self, at, metrics):
+    add(self, at, metrics)
+    if at == 7:
+      signal.raise_signal(signal.SIGTERM)
+
+  for name, path in {
+    'one': ['one'],
+    'eight, one': ['eight', 'one'],
+    'one, both axes': ['one', 'both axes'],
+  }.items():
+    workdir = pathlib.Path(folder) / name
+    for place, mesh in enumerate(path):
+      config.mesh.update(MESHES[mesh])
+      last = place == len(path) - 1
+      TrainLog.add = add if last else add_and_stop
+      try:
+        result = run.train(config, workdir)
+      except SignalledError:
+        assert not last
+    results[name] = {k: v for k, v in result.items() if k.startswith('test/')}
+  return results
+
+
+def refusals(config):
+  """What is said to a mesh that can not be."""
+  texts = {}
+  for name, mesh in {
+    'too many': {'data': 16},
+    'batch': {'data': 3},
+    'rule': {'data': 2, 'model': 2, 'rules': (('*/kernal', ('model',)),)},
+    'axes': {'data': 2, 'model': 2, 'rules': (('head/bias', (None, 'model')),)},
+  }.items():
+    bad = config.copy_and_resolve_references()
+    bad.mesh.update(mesh)
+    try:
+      run.build_layout(bad, run.build_task(bad))
+    except UserError as error:
+      texts[name] = str(error)
+  return texts
+
+
+def main(text_file, images, folder):
+  text = language_model(text_file)
+  source = run.build_source(text)
+  image = image_model(images)
+  pictures = run.build_source(image)
+  found = {
+    'text': {name: losses(text, source, mesh) for name, mesh in MESHES.items()},
+    'images': {
+      name: losses(image, pictures, mesh) for name, mesh in MESHES.items()
+    },
+    'seeds': {
+      name: losses(
+        language_model(text_file, 'lstm', num_seeds=2), source, MESHES[name]
+      )
+      for name in ('one', 'both axes')
+    },
+    'accumulated': {
+      name: losses(text, source, MESHES[name], accumulate_steps=2)
+      for name in ('one', 'eight')
+    },
+    'moved': moved(language_model(text_file, 'lstm'), folder),
+    'refusals': refusals(text),
+    'words': sharding.describe(run.build_layout(text, run.build_task(text))),
+  }
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -1,0 +1,101 @@
+"""One run on 1, 2, 4 and 8 devices: the same numbers."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+# float32 sums in another order differ in the seventh digit, and six steps of
+# training amplify that a little.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory, text_file, small_images):
+  """What `tests/devices.py` prints."""
+  from tests.conftest import REPOSITORY
+
+  flags = os.environ.get('XLA_FLAGS', '')
+  done = subprocess.run(
+    [
+      *(sys.executable, REPOSITORY / 'tests' / 'devices.py'),
+      *(text_file, small_images, tmp_path_factory.mktemp('runs')),
+    ],
+    cwd=REPOSITORY,
+    env=os.environ
+    | {
+      'PYTHONPATH': str(REPOSITORY),
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count=8',
+    },
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize('task', ['text', 'images', 'seeds', 'accumulated'])
+def test_any_number_of_devices_gives_the_same_losses(found, task):
+  expected = found[task]['one']
+  assert expected['devices'] == 1
+  assert len(found[task]) > 1
+  for name, other in found[task].items():
+    np.testing.assert_allclose(
+      other['train'], expected['train'], rtol=TOLERANCE, err_msg=name
+    )
+    assert other['valid'].keys() == expected['valid'].keys()
+    for metric, value in expected['valid'].items():
+      np.testing.assert_allclose(
+        other['valid'][metric], value, rtol=TOLERANCE, err_msg=name
+      )
+
+
+def test_losses_of_other_data_would_differ(found):
+  losses = np.array(found['text']['one']['train'])
+  assert np.abs(np.diff(losses)).min() > 100 * TOLERANCE * losses.max()
+
+
+@pytest.mark.parametrize('task', ['text', 'images', 'seeds', 'accumulated'])
+def test_arrays_stay_where_they_were_put_and_compile_once(found, task):
+  for name, other in found[task].items():
+    assert other['stay'], name
+    assert other['compiled'] == 1, name
+
+
+def test_all_devices_are_taken_and_kernels_are_split(found):
+  assert found['text']['two']['devices'] == 2
+  assert found['text']['eight']['devices'] == 8
+  assert found['text']['eight']['split'] == []
+  both = found['text']['both axes']
+  assert both['devices'] == 4
+  assert 'stack/cells/0/main/recurrent/kernel' in both['split']
+  assert all(path.endswith('kernel') for path in both['split'])
+  assert found['words'] == '8 devices: data 8 x model 1'
+
+
+@pytest.mark.parametrize('task', ['text', 'images', 'accumulated'])
+def test_the_work_is_dealt_out_with_the_rows(found, task):
+  # Were a batch gathered for some gradient, each device would do all of it.
+  share = found[task]['eight']['flops'] / found[task]['one']['flops']
+  assert share < 0.3  # an eighth, and what does not depend on the batch
+
+
+def test_a_checkpoint_goes_on_on_other_devices(found):
+  expected = found['moved']['one']
+  assert len(found['moved']) == 3
+  for name, result in found['moved'].items():
+    for metric, value in expected.items():
+      assert result[metric] == pytest.approx(value, rel=1e-4), name
+
+
+def test_a_mesh_that_can_not_be_is_refused(found):
+  said = found['refusals']
+  assert 'needs 16 devices; there are 8' in said['too many']
+  assert 'config.data.batch_size 16' in said['batch']
+  assert "no parameter is called '*/kernal'" in said['rule']
+  assert "'head/bias' has 2 axes" in said['axes']

@@ -1,0 +1,91 @@
+"""Train and evaluation steps lower for every platform, at their full size."""
+
+import functools
+import pkgutil
+
+import jax
+import pytest
+from jax import export
+
+from hyperjax import config as configs
+from hyperjax import run, tasks
+from hyperjax.evaluation.evaluate import make_step
+from hyperjax.training import seed_axis
+from hyperjax.training.step import init_state, make_advance
+from tests.conftest import REPOSITORY
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+# A row of each task; what is small here is the data.
+ROWS = {
+  'language_model': 'ptb.py:ln_hyper_lstm',
+  'image_classification': 'cifar10.py:hyper_wrn_40_1,images',
+  'handwriting': 'handwriting.py:hyper_lstm_900,strokes,text',
+}
+
+
+def config_of(task, text_file, images, strokes):
+  config = configs.load(f'{REPOSITORY}/configs/{ROWS[task]}')
+  if task == 'language_model':
+    vocab_size = len(set(text_file.read_bytes()))
+    del config.data.dir
+    config.data.update({'name': 'text', 'path': str(text_file)})
+    config.data.update({'vocab_size': vocab_size, 'batch_size': 32})
+  elif task == 'image_classification':
+    config.data.update({'path': str(images), 'num_classes': 2, 'num_valid': 16})
+    config.data.update({'image_shape': (8, 8, 3), 'batch_size': 16})
+  else:
+    config.data.update({'path': str(strokes), 'min_points': 2})
+    config.data.update({'batch_size': 2})
+  return config
+
+
+def test_every_task_is_here():
+  names = {module.name for module in pkgutil.iter_modules(tasks.__path__)}
+  assert names - {'functional'} == ROWS.keys()
+
+
+def shapes_of(tree):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+@pytest.mark.parametrize('num_seeds', [1, 2])
+@pytest.mark.parametrize('task', ROWS)
+def test_steps_lower_for_all_platforms(
+  task, num_seeds, text_file, small_images, lines_file
+):
+  config = config_of(task, text_file, small_images, lines_file)
+  config.train.accumulate_steps = num_seeds  # 1, and 2 with two seeds
+  source = run.build_source(config)
+  task = run.build_task(config)
+  optimizer, _ = run.build_optimizer(config)
+  seeds = seed_axis.of(0, num_seeds)
+  state = jax.eval_shape(
+    functools.partial(
+      init_state, task, optimizer, config.data.batch_size, seeds
+    )
+  )
+  advance = make_advance(
+    task,
+    source,
+    optimizer,
+    seeds,
+    accumulate_steps=config.train.accumulate_steps,
+  )
+  lowered = export.export(advance, platforms=PLATFORMS)(
+    state, shapes_of(source.arrays()), 10
+  )
+  check(lowered)
+
+  batch = shapes_of(next(iter(source.eval('valid', 2))))
+  carry = jax.eval_shape(lambda: seed_axis.init(seeds, lambda _: task.carry(2)))
+  measure = make_step(task, stacked=num_seeds > 1)
+  check(
+    export.export(measure, platforms=PLATFORMS)(
+      state.params, state.state, carry, batch
+    )
+  )
+
+
+def check(exported):
+  assert exported.platforms == PLATFORMS
+  assert len(exported.mlir_module_serialized) > 1000

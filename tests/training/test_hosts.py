@@ -1,0 +1,139 @@
+"""What one process can tell; tests/test_processes.py has two."""
+
+import numpy as np
+import pytest
+
+from hyperjax import config as configs
+from hyperjax.errors import LostHostError, UserError
+from hyperjax.training import hosts
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  """What `jax.distributed.initialize` is asked, if it is."""
+  calls = []
+  monkeypatch.setattr(
+    'jax.distributed.initialize', lambda *given: calls.append(given)
+  )
+  updates = {}
+  monkeypatch.setattr('jax.config.update', updates.__setitem__)
+  for names in hosts.LAUNCHERS.values():
+    for name in names:
+      monkeypatch.delenv(name, raising=False)
+  return calls
+
+
+def test_a_process_alone_joins_nobody(joined, monkeypatch):
+  hosts.join()
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '1')  # as in an array of runs
+  monkeypatch.setenv('SLURM_PROCID', '0')
+  hosts.join()
+  assert joined == []
+
+
+def test_launchers_are_detected_by_jax(joined, monkeypatch):
+  monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '4')
+  monkeypatch.setenv('SLURM_PROCID', '2')
+  hosts.join()
+  hosts.join(detect=True)
+  assert joined == [(None, None, None)] * 2
+
+
+def test_open_mpi_tells_the_numbers_where_the_coordinator_is_given(
+  joined, monkeypatch
+):
+  monkeypatch.setenv('OMPI_COMM_WORLD_SIZE', '3')
+  monkeypatch.setenv('OMPI_COMM_WORLD_RANK', '1')
+  hosts.join('node1:1234')
+  hosts.join('node1:1234', 8, 5)
+  assert joined == [('node1:1234', 3, 1), ('node1:1234', 8, 5)]
+
+
+def test_processes_that_do_not_meet(monkeypatch, joined):
+  def fail(*_):
+    raise ValueError('coordinator_address should be defined.')
+
+  monkeypatch.setattr('jax.distributed.initialize', fail)
+  with pytest.raises(UserError, match=r'should be defined.*--coordinator'):
+    hosts.join(detect=True)
+
+
+def test_one_process_decides_alone():
+  assert hosts.count() == 1 and hosts.is_primary()
+  assert hosts.gather([3, 4]).tolist() == [[3, 4]]
+  assert hosts.agree(7, 15) == (7, 15)
+  assert hosts.primary_first(lambda: 5) == 5
+  hosts.check_same('config', b'any')
+  with pytest.raises(UserError, match='mine'), hosts.shared_fate():
+    raise UserError('mine')
+  with pytest.raises(ValueError, match='Gloo'), hosts.losing_none():
+    raise ValueError('Gloo failed')
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+  """This process is the second; returns a list for the first one's words."""
+  first = []
+  monkeypatch.setattr(hosts, 'count', lambda: 2)
+  monkeypatch.setattr(hosts, 'index', lambda: 1)
+  monkeypatch.setattr(
+    hosts,
+    'gather',
+    lambda numbers: np.array([first.pop(0) or numbers, numbers], np.int32),
+  )
+  return first
+
+
+def said(text):
+  return list(text.encode().ljust(hosts.MESSAGE_BYTES, b'\0'))
+
+
+def test_the_error_of_one_is_the_error_of_all(second_of_two):
+  second_of_two += [said('no file ä'), said('')]
+  with (
+    pytest.raises(UserError, match='process 0: no file ä'),
+    hosts.shared_fate(),
+  ):
+    pass
+  with pytest.raises(UserError, match=r'^mine$'), hosts.shared_fate():
+    raise UserError('mine')
+
+
+def test_the_first_decides_on_sizes_and_anybody_on_signals(second_of_two):
+  second_of_two += [[8, 15], [8, 0]]
+  assert hosts.agree(3, 0) == (8, 15)
+  assert hosts.agree(3, 2) == (8, 2)
+
+
+def test_processes_with_other_configs(second_of_two):
+  second_of_two += [[1, 2], None]
+  with pytest.raises(UserError, match='0 and 1 of this run differ in config'):
+    hosts.check_same('config', b'\1\3')
+  hosts.check_same('config', b'\1\3')
+
+
+def test_losing_another_process_is_told_from_other_errors(second_of_two):
+  with (
+    pytest.raises(
+      LostHostError, match=r'process 1 of 2.*same command'
+    ) as error,
+    hosts.losing_none(),
+  ):
+    raise ValueError('UNKNOWN: Gloo all-reduce failed: reset by peer\nmore')
+  assert error.value.exit_code == 75
+  assert '\n' not in str(error.value)
+  with pytest.raises(ValueError, match='shapes'), hosts.losing_none():
+    raise ValueError('incompatible shapes')
+
+
+def test_configs_of_older_runs_get_the_new_defaults():
+  config = configs.base_config()
+  old = config.copy_and_resolve_references()
+  with old.unlocked():
+    del old['mesh']
+    del old.train['accumulate_steps']
+    old.train.num_steps = 7
+  full = configs.complete(old)
+  assert full.mesh.to_dict() == config.mesh.to_dict()
+  assert full.train.accumulate_steps == 1 and full.train.num_steps == 7
+  assert 'mesh' not in old
