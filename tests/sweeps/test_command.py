@@ -87,7 +87,7 @@ BAD = [
   (['--engine=lokal'], "did you mean 'local'"),
   (['--gpus=0', '--engine=slurm'], "the engine 'slurm' has no use of it"),
   (['--point=4'], '--point is 4; it must be from 0 to 3'),
-  (['--config.model.z_size=0'], 'config.model.z_size is given too'),
+  (['--config.optimizer.learning_rate=1'], 'learning_rate is given too'),
   (['--config.model.hidden_size=0'], 'point 0 (optimizer.learning_rate=0.03)'),
   (['--workers=-1'], '--workers is -1'),
   (['--config.modle=3'], 'no field config.modle'),
