@@ -72,8 +72,9 @@ def make_sweep(argv: Sequence[str]) -> Sweep:
   ]
   space = load_space(spec, _SPACE.value)
   name = re.sub(r'[^\w.]+', '-', spec.replace('.py', '').rpartition('/')[2])
+  folder = pathlib.Path(_SWEEPDIR.value or f'runs/sweeps/{name}')
   sweep = Sweep(
-    folder=pathlib.Path(_SWEEPDIR.value or f'runs/sweeps/{name}').expanduser(),
+    folder=folder.expanduser().absolute(),  # jobs may run elsewhere
     config=spec,
     flags=tuple(given),
     space=space,
@@ -121,12 +122,21 @@ def dry_run(sweep: Sweep) -> None:
     print(shlex.join(sweep.command(number, sweep.point(number))))
 
 
-def one_point(sweep: Sweep, number: int) -> None:
-  """Runs a point in the foreground."""
-  if not 0 <= number < sweep.num_points:
+def _number(sweep):
+  """The one point to run; None means all of them."""
+  number, task = _POINT.value, os.environ.get('SLURM_ARRAY_TASK_ID')
+  if number is None and task and _ENGINE.value == 'local':
+    number = int(task)
+    say(f'point {number}, by SLURM_ARRAY_TASK_ID; --point chooses another')
+  if number is not None and not 0 <= number < sweep.num_points:
     raise UserError(
       f'--point is {number}; it must be from 0 to {sweep.num_points - 1}'
     )
+  return number
+
+
+def one_point(sweep: Sweep, number: int) -> None:
+  """Runs a point in the foreground."""
   claim = sweep.claim(number)
   if claim is None:
     raise UserError(f'--point={number}: another process runs it')
@@ -163,18 +173,15 @@ def main(argv: Sequence[str]) -> int:
 
     print(report.write(sweep.folder))
     return 0
+  number = _number(sweep)
+  wanted = range(sweep.num_points) if number is None else [number]
   if _RETRY.value:
-    records.forget_failed(sweep)
-  number, task = _POINT.value, os.environ.get('SLURM_ARRAY_TASK_ID')
-  if number is None and task and _ENGINE.value == 'local':
-    number = int(task)
-    say(f'point {number}, by SLURM_ARRAY_TASK_ID; --point chooses another')
+    records.forget_failed(sweep, wanted)
   if number is None:
     engine(sweep)
     print(records.table(sweep))
   else:
     one_point(sweep, number)
-  wanted = range(sweep.num_points) if number is None else [number]
   return _exit_code([records.read(sweep, number) for number in wanted])
 
 

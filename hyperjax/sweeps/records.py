@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 from hyperjax import workdir as files
@@ -43,15 +44,22 @@ def unfinished(sweep: Sweep) -> list[int]:
   ]
 
 
-def forget_failed(sweep: Sweep) -> None:
+def forget_failed(sweep: Sweep, numbers: Iterable[int]) -> None:
   """Takes the records of failed points away, so that they run again.
 
   They go on from their checkpoints. A point that runs just now is left alone.
+
+  Args:
+    sweep: of the points.
+    numbers: of points; of these, the failed ones.
   """
-  for record in read_all(sweep):
-    if record['status'] == 'failed' and (claim := sweep.claim(record['point'])):
+  for number in numbers:
+    record = read(sweep, number)
+    if not record or record['status'] != 'failed':
+      continue
+    if claim := sweep.claim(number):
       with claim:
-        path_of(sweep, record['point']).unlink(missing_ok=True)
+        path_of(sweep, number).unlink(missing_ok=True)
 
 
 def of_workdir(sweep: Sweep, number: int) -> Record:

@@ -84,9 +84,9 @@ def test_a_failed_point_can_be_forgotten_and_run_again(make_sweep, x):
   with sweep.claim(0) as claim:
     record = run_point(sweep, 0, claim, engine='local')
     assert record['status'] == 'failed' and record['value'] is None
-    records.forget_failed(sweep)  # it is claimed
+    records.forget_failed(sweep, range(2))  # it is claimed
     assert records.unfinished(sweep) == [1]
-  records.forget_failed(sweep)
+  records.forget_failed(sweep, range(2))
   assert records.unfinished(sweep) == [0, 1]
 
 

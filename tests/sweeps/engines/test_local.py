@@ -71,7 +71,7 @@ def test_all_points_run_once_and_a_failed_one_again_with_retry(
   engine(sweep)
   assert starts(sweep) == {0: [], 1: ['0'], 2: [], 3: ['0']}
   (sweep.folder / 'points' / 'mended').touch()
-  records.forget_failed(sweep)
+  records.forget_failed(sweep, range(4))
   engine(sweep)
   assert values(sweep) == [13, 1.0, None, 2.0]
   assert starts(sweep) == {0: ['0'], 1: ['0'], 2: [], 3: ['0']}

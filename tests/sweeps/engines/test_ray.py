@@ -85,7 +85,7 @@ def test_a_killed_sweep_goes_on_and_nothing_runs_twice(
   assert max(map(len, found.values())) <= 2
   # A failed one again, in an experiment of its own.
   (sweep.folder / 'points' / 'mended').touch()
-  records.forget_failed(sweep)
+  records.forget_failed(sweep, range(4))
   parent = start(sweep)
   _, err = parent.communicate(timeout=300)
   assert values(sweep) == [1.0, 13, 2.0, 3.0], err
