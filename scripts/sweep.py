@@ -52,7 +52,7 @@ OPTIONS = {
     flags.DEFINE_bool('prune', False, 'Stops runs that do worse than others.'),
     flags.DEFINE_list('gpus', [], 'local: GPUs that runs take turns with.'),
     flags.DEFINE_string('ray_address', '', 'ray: of a cluster, or auto.'),
-    flags.DEFINE_string('ray_resources', '{"CPU": 1}', 'ray: of a run.'),
+    flags.DEFINE_string('ray_resources', '', 'ray: of a run, in JSON.'),
     flags.DEFINE_list('slurm', [], 'slurm: partition=gpu,timeout_min=600,...'),
     flags.DEFINE_string('slurm_cluster', 'slurm', 'slurm: slurm or local.'),
     flags.DEFINE_bool('wait', False, 'slurm: waits for the jobs.'),

@@ -13,7 +13,10 @@ import time
 import pytest
 from absl import flags
 
-from hyperjax import command_line, main  # noqa: F401
+from hyperjax import (
+  command_line,
+  main,  # noqa: F401  # defines its flags
+)
 from hyperjax.errors import UserError
 
 MAIN = (sys.executable, '-m', 'hyperjax.main')

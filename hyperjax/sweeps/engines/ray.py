@@ -3,9 +3,9 @@
 The folder of the sweep must be one that all machines see. A point is a trial
 with the resources that `--ray_resources` asks for, in Ray's names:
 
-    {"CPU": 1}              the default
-    {"GPU": 1}              a GPU; {"GPU": 0.5} puts two runs on each
-    {"TPU": 4, "TPU-v5litepod-4-head": 1}    a TPU slice of one host
+    {"GPU": 1}    the default; {"GPU": 0.5} puts two runs on each GPU
+    {"CPU": 1}    the default where the cluster has no GPU
+    {"TPU": 4}    four chips of a host with a TPU
 
 Points of a space with ranges are drawn at random. With `--prune` ASHA stops
 runs. The records say what has ended, so that the same command goes on.
@@ -45,7 +45,7 @@ def build(
   workers: int = 0,
   prune: bool = False,
   ray_address: str = '',
-  ray_resources: str = '{"CPU": 1}',
+  ray_resources: str = '',
 ) -> Callable[[Sweep], None]:
   """The engine.
 
@@ -53,7 +53,7 @@ def build(
     workers: the most runs at once; 0 is as many as the resources allow.
     prune: whether runs that do worse than others are stopped.
     ray_address: of a cluster, or 'auto'; empty starts one on this machine.
-    ray_resources: of a run, in JSON.
+    ray_resources: of a run, in JSON; empty is a GPU, or a CPU without any.
 
   Raises:
     UserError: Ray is not installed, or the resources are none.
@@ -70,7 +70,7 @@ def build(
     workers=workers,
     prune=prune,
     address=ray_address,
-    resources=_parse_resources(ray_resources),
+    resources=_parse_resources(ray_resources) if ray_resources else {},
   )
 
 
@@ -113,6 +113,8 @@ def _run(sweep: Sweep, *, workers, prune, address, resources):
   except (ConnectionError, RuntimeError, ValueError) as error:
     reason = str(error).split('\n')[0]
     raise UserError(f'--ray_address={address}: {reason}') from error
+  if not resources:
+    resources = {'GPU' if 'GPU' in ray.cluster_resources() else 'CPU': 1}
   try:
     with _Interruption() as interruption:  # after Ray has set its handlers
       _fit(sweep, workers, prune, resources, interruption)
