@@ -60,9 +60,20 @@ OPTIONS = {
 }
 
 
-def make_sweep(argv: Sequence[str]) -> Sweep:
+def _folder(spec: str | None) -> pathlib.Path:
+  """The folder of the sweep: as given, or named after its config."""
+  if _SWEEPDIR.value:
+    folder = pathlib.Path(_SWEEPDIR.value)
+  elif spec is None:
+    raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
+  else:
+    name = re.sub(r'[^\w.]+', '-', spec.replace('.py', '').rpartition('/')[2])
+    folder = pathlib.Path('runs/sweeps') / name
+  return folder.expanduser().absolute()  # jobs may run elsewhere
+
+
+def make_sweep(spec: str | None) -> Sweep:
   """The sweep of the command line; every point has been checked."""
-  spec, _ = configs.take_spec(argv)
   if spec is None:
     raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
   given = [
@@ -71,10 +82,8 @@ def make_sweep(argv: Sequence[str]) -> Sweep:
     if name.startswith('config.') and flags.FLAGS[name].present
   ]
   space = load_space(spec, _SPACE.value)
-  name = re.sub(r'[^\w.]+', '-', spec.replace('.py', '').rpartition('/')[2])
-  folder = pathlib.Path(_SWEEPDIR.value or f'runs/sweeps/{name}')
   sweep = Sweep(
-    folder=folder.expanduser().absolute(),  # jobs may run elsewhere
+    folder=_folder(spec),
     config=spec,
     flags=tuple(given),
     space=space,
@@ -162,17 +171,18 @@ def main(argv: Sequence[str]) -> int:
   del argv  # flags alone
   # Whoever checks must not take the accelerator from the runs.
   jax.config.update('jax_platforms', 'cpu')
-  sweep = make_sweep(sys.argv)
+  spec, _ = configs.take_spec(sys.argv)
+  if _REPORT.value:
+    from hyperjax.sweeps import report  # its libraries take a while
+
+    print(report.write(_folder(spec)))
+    return 0
+  sweep = make_sweep(spec)
   engine = make_engine()
   if _DRY_RUN.value:
     dry_run(sweep)
     return 0
   sweep.open()
-  if _REPORT.value:
-    from hyperjax.sweeps import report  # its libraries take a while
-
-    print(report.write(sweep.folder))
-    return 0
   number = _number(sweep)
   wanted = range(sweep.num_points) if number is None else [number]
   if _RETRY.value:
