@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
@@ -128,8 +129,12 @@ def fetch(array: jax.Array) -> np.ndarray:
 
 
 def fetch_all(tree: PyTree) -> PyTree:
-  """A tree of arrays that this process can use alone."""
-  return jax.tree.map(fetch, tree) if count() > 1 else tree
+  """A tree of arrays on one device, that this process can use alone.
+
+  In one process of several devices too: small steps are slower on all of them,
+  and simulated ones may wait for each other for ever.
+  """
+  return jax.tree.map(lambda x: jnp.asarray(fetch(x)), tree)
 
 
 @contextlib.contextmanager
