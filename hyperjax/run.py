@@ -196,6 +196,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
       files.make_folder(workdir)
       result = _finished(config, workdir)
     hosts.check_same('config', files.digest(files.config_json(config)))
+    hosts.check_same(f'what they find in {workdir}', files.digest(result))
     if result:
       say(f'{workdir}: the run is finished, at step {result["step"]:,}')
       return result

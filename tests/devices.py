@@ -10,12 +10,14 @@ import signal
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hyperjax import config as configs
 from hyperjax import run
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
-from hyperjax.training import seed_axis, sharding
+from hyperjax.training import hosts, seed_axis, sharding
 from hyperjax.training.log import TrainLog
 from hyperjax.training.loop import SignalledError
 from hyperjax.training.step import init_state, make_advance
@@ -176,6 +178,16 @@ def refusals(config):
   return texts
 
 
+def fetched(layout):
+  """On how many devices rows lie, and then those for one."""
+  x = layout.put(
+    {'x': jnp.arange(16.0)}, layout.of_rows({'x': np.ones(16)}, 16)
+  )
+  alone = hosts.fetch_all(x)
+  assert alone['x'].tolist() == list(range(16))
+  return [len(tree['x'].sharding.device_set) for tree in (x, alone)]
+
+
 def main(text_file, images, folder):
   text = language_model(text_file)
   source = run.build_source(text)
@@ -198,6 +210,7 @@ def main(text_file, images, folder):
     },
     'moved': moved(language_model(text_file, 'lstm'), folder),
     'refusals': refusals(text),
+    'fetched': fetched(run.build_layout(text, run.build_task(text))),
     'words': sharding.describe(run.build_layout(text, run.build_task(text))),
   }
   print(json.dumps(found))

@@ -93,6 +93,10 @@ def test_a_checkpoint_goes_on_on_other_devices(found):
       assert result[metric] == pytest.approx(value, rel=1e-4), name
 
 
+def test_what_one_device_does_alone_is_brought_there(found):
+  assert found['fetched'] == [8, 1]
+
+
 def test_a_mesh_that_can_not_be_is_refused(found):
   said = found['refusals']
   assert 'needs 16 devices; there are 8' in said['too many']

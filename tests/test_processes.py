@@ -142,6 +142,25 @@ def test_processes_with_other_folders_are_refused(
   assert 'that all hosts share' in second
 
 
+def test_a_run_that_only_one_finds_finished_is_refused(
+  repository, tmp_path, text_file
+):
+  more = (*SMALL, '--config.train.num_steps=1')
+  done = start(
+    *tiny(repository, tmp_path / 'a', text_file, *more), cwd=repository
+  )
+  _, err = done.communicate(timeout=200)
+  assert done.returncode == 0, err
+  processes = start_two(
+    tiny(repository, tmp_path / 'a', text_file, *more),
+    repository,
+    second=(f'--workdir={tmp_path}/b',),
+  )
+  for process, (_, err) in zip(processes, ends(processes), strict=True):
+    assert process.returncode == 2, err
+    assert 'processes 0 and 1 of this run differ in what they find in' in err
+
+
 @pytest.mark.slow
 def test_a_process_that_hangs_is_not_waited_for(
   repository, tmp_path, text_file

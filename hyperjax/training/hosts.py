@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from hyperjax.errors import LostHostError, UserError
 from hyperjax.types import PyTree
@@ -127,8 +129,12 @@ def fetch(array: jax.Array) -> np.ndarray:
 
 
 def fetch_all(tree: PyTree) -> PyTree:
-  """A tree of arrays that this process can use alone."""
-  return jax.tree.map(fetch, tree) if count() > 1 else tree
+  """A tree of arrays on one device, that this process can use alone.
+
+  In one process of several devices too: small steps are slower on all of them,
+  and simulated ones may wait for each other for ever.
+  """
+  return jax.tree.map(lambda x: jnp.asarray(fetch(x)), tree)
 
 
 @contextlib.contextmanager
@@ -183,6 +189,12 @@ def check_same(what: str, digest: bytes) -> None:
       )
 
 
+def is_loss(error: BaseException | None) -> bool:
+  """Whether it says that another process has gone."""
+  text = str(error).lower()
+  return count() > 1 and any(sign in text for sign in SIGNS_OF_LOSS)
+
+
 @contextlib.contextmanager
 def losing_none() -> Iterator[None]:
   """Turns what goes wrong when a process is lost into a `LostHostError`."""
@@ -191,8 +203,7 @@ def losing_none() -> Iterator[None]:
   except (UserError, KeyboardInterrupt, SystemExit):
     raise
   except Exception as error:
-    text = str(error).lower()
-    if count() == 1 or not any(sign in text for sign in SIGNS_OF_LOSS):
+    if not is_loss(error):
       raise
     reason = str(error).strip().split('\n')[0][:200]
     raise LostHostError(
@@ -276,9 +287,11 @@ def leave(exit_code: int, *, together: bool) -> None:
   if count() == 1:
     return
   if together:
-    others = threading.Thread(target=gather, args=([0],), daemon=True)
-    others.start()
-    others.join(SECONDS_TO_LEAVE)
+    # No `gather`: the others may be in the midst of another one, which would
+    # take these bytes for its own.
+    client = multihost.get_jax_distributed_client()
+    with contextlib.suppress(Exception):
+      client.wait_at_barrier('leave', int(1000 * SECONDS_TO_LEAVE))
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(exit_code)

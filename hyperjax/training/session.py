@@ -120,7 +120,11 @@ class Session:
   def __enter__(self) -> 'Session':
     return self
 
-  def __exit__(self, *_) -> None:
+  def __exit__(self, _, error: BaseException | None, __) -> None:
+    if hosts.is_loss(error):
+      # A save under way would wait for the lost process.
+      self._closing.pop_all()
+      self._writer.close()
     self._closing.close()
 
   def train(self, interruption: loop.Interruption) -> None:

@@ -149,8 +149,8 @@ class Layout:
 
 
 def num_rows(batch: Mapping[str, Array]) -> int:
-  """How many rows a batch has: the length of its first array."""
-  return next(len(x) for x in jax.tree.leaves(batch) if np.ndim(x))
+  """How many rows a batch has: the length of its first array, or 0."""
+  return next((len(x) for x in jax.tree.leaves(batch) if np.ndim(x)), 0)
 
 
 def one_device() -> Layout:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from hyperjax.errors import UserError
 from hyperjax.ops.random import stream
 from hyperjax.training import seed_axis, sharding
 from hyperjax.training.metrics import mean_of, merge
@@ -140,6 +141,11 @@ def gradients(
   if num_parts == 1:
     return grad(state.params, state.state, state.carry, batch, key)
   rows = sharding.num_rows(batch)
+  if not rows:
+    raise UserError(
+      'config.train.accumulate_steps: these batches have no rows to cut; set '
+      'it to 1'
+    )
 
   def cut(x):
     parts = x.reshape(rows // num_parts, num_parts, *x.shape[1:])

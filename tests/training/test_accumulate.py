@@ -7,6 +7,7 @@ import pytest
 
 from hyperjax import config as configs
 from hyperjax import run
+from hyperjax.errors import UserError
 from hyperjax.training import seed_axis
 from hyperjax.training.metrics import mean_of
 from hyperjax.training.step import gradients, init_state
@@ -129,6 +130,12 @@ def test_rows_weights_keys_and_state_of_parts():
   assert float(noise.weight) == 2
   first = jax.random.uniform(jax.random.fold_in(KEY, 0))
   assert abs(float(noise.total) - 2 * float(first)) > 1e-3
+
+
+def test_batches_without_rows_can_not_be_cut():
+  state = TrainState(jnp.int32(0), {}, {}, (), (), jnp.int32(-1))
+  with pytest.raises(UserError, match=r'accumulate_steps.* set it to 1'):
+    gradients(Noted(), state, {'scale': jnp.float32(3.0)}, KEY, 2)
 
 
 def test_a_run_takes_its_batches_in_parts(tiny_config, tmp_path):

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from hyperjax.errors import UserError
+from hyperjax.training import hosts
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.types import TrainState, Variables
 
@@ -282,6 +283,25 @@ def test_a_record_with_another_number_is_damaged(tmp_path, caplog):
   state, _ = Checkpointer(tmp_path).restore_latest(make_state(0))
   assert int(state.step) == 1
   assert 'checkpoint 2 is damaged' in caplog.text
+
+
+def test_a_lost_process_is_no_damage(tmp_path, monkeypatch):
+  save_three(tmp_path)
+  checkpointer = Checkpointer(tmp_path)
+  steps = checkpointer.steps()
+
+  def fail(*_, **__):
+    raise ValueError('Gloo AllGather failed: Connection closed by peer')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpointer._manager, 'restore', fail)
+    patch.setattr(hosts, 'count', lambda: 2)
+    with pytest.raises(ValueError, match='Gloo'):
+      checkpointer.restore_latest(make_state(0))
+    with pytest.raises(ValueError, match='Gloo'):
+      checkpointer.restore_best(Variables(*make_state(0)[1:3]))
+  assert checkpointer.steps() == steps
+  checkpointer.close()
 
 
 def test_all_damaged(tmp_path):

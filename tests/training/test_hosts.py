@@ -1,11 +1,15 @@
 """What one process can tell; tests/test_processes.py has two."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from hyperjax import config as configs
 from hyperjax.errors import LostHostError, UserError
 from hyperjax.training import hosts
+from hyperjax.training.session import Session
+from hyperjax.training.writers import NoWriter
 
 
 @pytest.fixture
@@ -124,6 +128,42 @@ def test_losing_another_process_is_told_from_other_errors(second_of_two):
   assert '\n' not in str(error.value)
   with pytest.raises(ValueError, match='shapes'), hosts.losing_none():
     raise ValueError('incompatible shapes')
+
+
+def test_leaving_waits_at_a_barrier_that_no_collective_is_taken_for(
+  second_of_two, monkeypatch
+):
+  calls = []
+
+  class Client:
+    def wait_at_barrier(self, name, milliseconds):
+      calls.append((name, milliseconds))
+      raise RuntimeError('the first has gone')
+
+  monkeypatch.setattr(
+    hosts.multihost, 'get_jax_distributed_client', lambda: Client()
+  )
+  monkeypatch.setattr('os._exit', calls.append)
+  monkeypatch.setattr(hosts, 'gather', lambda _: pytest.fail('a collective'))
+  hosts.leave(75, together=False)
+  hosts.leave(143, together=True)
+  assert calls == [75, ('leave', 10_000), 143]
+
+
+def test_a_session_that_lost_a_process_does_not_wait_for_its_save(
+  second_of_two,
+):
+  session, closed = object.__new__(Session), []
+  session._writer = NoWriter()
+  session._closing = contextlib.ExitStack()
+  session._closing.callback(closed.append, 'checkpoints')
+  with pytest.raises(ValueError, match='Gloo'), session:
+    raise ValueError('Gloo all-reduce failed')
+  assert not closed
+  session._closing.callback(closed.append, 'checkpoints')
+  with pytest.raises(ValueError, match='shapes'), session:
+    raise ValueError('incompatible shapes')
+  assert closed == ['checkpoints']
 
 
 def test_configs_of_older_runs_get_the_new_defaults():

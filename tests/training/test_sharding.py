@@ -92,6 +92,7 @@ def test_rows_are_dealt_out_where_they_divide():
 def test_the_rows_of_a_batch():
   batch = {'a': np.float32(2.0), 'b': np.zeros((5, 2)), 'c': np.zeros(7)}
   assert sharding.num_rows(batch) == 5
+  assert sharding.num_rows({'a': np.float32(2.0)}) == 0
 
 
 @pytest.mark.parametrize(
