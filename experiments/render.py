@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments import table
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts
 
 
 def markdown(name: str, root: pathlib.Path = table.FOLDER) -> str:
@@ -88,7 +88,7 @@ def _own(definition, row, records: Sequence[Mapping[str, Any]], notes):
   count = (
     records[0]['parameters']
     if records
-    else run.parameters(table.config_of(row))
+    else parts.parameters(table.config_of(row))
   )
   cells += [f'{count:,}', row.paper_parameters or '-']
   whole = [record for record in records if record['diverged_at'] is None]

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from experiments import render, table
-from hyperjax import command_line, run
+from hyperjax import command_line, parts, run
 from hyperjax import workdir as files
 from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.training.progress import say
@@ -64,7 +64,7 @@ def fill(
       of the search diverges.
   """
   definition = table.load(name, root)
-  config = run.resolve(table.config_of(row, budget, data_dir))
+  config = parts.resolve(table.config_of(row, budget, data_dir))
   there = _records_there(name, row, config, budget, root)
   wanted = range(num_seeds or row.num_seeds)
   missing = [seed for seed in wanted if seed not in there]
@@ -173,7 +173,7 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
     result = {
       'data': data['name'],
       'evaluation': None,
-      'parameters': run.parameters(config),
+      'parameters': parts.parameters(config),
       **{f'seed_{s}/diverged_at': step for s, step in error.steps.items()},
     }
   environment = files.read_json(workdir / 'environment.json', 'git')

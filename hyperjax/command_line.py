@@ -10,7 +10,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from hyperjax import config as configs
-from hyperjax.errors import UserError
+from hyperjax.errors import LostHostError, UserError
 from hyperjax.training import hosts
 from hyperjax.training.loop import SignalledError
 
@@ -70,5 +70,5 @@ def launch(
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except SignalledError as error:
     code = 128 + error.signum
-  hosts.leave(code, together=code == 0 or code > 128)
+  hosts.leave(code, together=code != LostHostError.exit_code)
   sys.exit(code)

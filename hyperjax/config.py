@@ -313,7 +313,7 @@ def validate(config: ConfigDict) -> None:
     name = path.rsplit('.', 1)[-1]
     if {name, path} & set(WHOLE) and type(value) is not int:
       raise UserError(f'config.{path} is {value!r}; it must be a whole number')
-    rule = _rule(name)
+    rule = _rule(path if path.startswith('mesh.') else name)
     if rule and isinstance(value, (int, float)):
       holds, words = rule
       if not (math.isfinite(value) and holds(value)):
@@ -373,7 +373,7 @@ def _rule(name):
     return lambda x: x >= 1, 'at least 1'
   if name in (
     *('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'),
-    *('accumulate_steps', 'model'),
+    *('accumulate_steps', 'mesh.model'),
   ):
     return lambda x: x >= 1, 'at least 1'
   if name.endswith('keep_prob'):
@@ -401,7 +401,7 @@ def _rule(name):
     'style_line',
     'num_windows',
     'stall_seconds',
-    'data',
+    'mesh.data',
   }
   if name in nonnegative:
     return lambda x: x >= 0, 'at least 0'

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from hyperjax import command_line, run
+from hyperjax import command_line, parts, run
 from hyperjax import config as configs
 from hyperjax.errors import UserError
 from hyperjax.training import hosts
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
   configs.validate(config)
   if _MODE.value == 'describe':
-    print(run.describe(config))
+    print(parts.describe(config))
     return
   if not _WORKDIR.value:
     raise UserError('--workdir is missing: give the folder of the run')

@@ -47,7 +47,10 @@ class Source(Protocol):
   def batch(self, arrays: PyTree, seed: Array, step: Array) -> Batch:
     """Training batch `step`; jittable, so it runs inside the train step.
 
-    A recurrent source adds `fresh` [B]: which streams start anew here.
+    An array is [B, ...], with a row for each stream or example, and is cut or
+    dealt out along B; or it has another length than the rows, and stays whole.
+    The first by name that is no number must have rows. A recurrent source adds
+    `fresh` [B]: which streams start anew here.
     """
 
   def eval(self, split: str, batch_size: int) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.training import hosts, seed_axis, sharding
@@ -78,9 +78,9 @@ def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
   config = config.copy_and_resolve_references()
   config.mesh.update(mesh)
   config.train.accumulate_steps = accumulate_steps
-  task = run.build_task(config)
-  optimizer, _ = run.build_optimizer(config)
-  layout = run.build_layout(config, task)
+  task = parts.build_task(config)
+  optimizer, _ = parts.build_optimizer(config)
+  layout = parts.build_layout(config, task)
   seeds = seed_axis.of(config.seed, config.num_seeds)
   init = functools.partial(
     init_state, task, optimizer, config.data.batch_size, seeds
@@ -172,7 +172,7 @@ def refusals(config):
     bad = config.copy_and_resolve_references()
     bad.mesh.update(mesh)
     try:
-      run.build_layout(bad, run.build_task(bad))
+      parts.build_layout(bad, parts.build_task(bad))
     except UserError as error:
       texts[name] = str(error)
   return texts
@@ -190,9 +190,10 @@ def fetched(layout):
 
 def main(text_file, images, folder):
   text = language_model(text_file)
-  source = run.build_source(text)
+  source = parts.build_source(text)
   image = image_model(images)
-  pictures = run.build_source(image)
+  pictures = parts.build_source(image)
+  layout = parts.build_layout(text, parts.build_task(text))
   found = {
     'text': {name: losses(text, source, mesh) for name, mesh in MESHES.items()},
     'images': {
@@ -210,8 +211,8 @@ def main(text_file, images, folder):
     },
     'moved': moved(language_model(text_file, 'lstm'), folder),
     'refusals': refusals(text),
-    'fetched': fetched(run.build_layout(text, run.build_task(text))),
-    'words': sharding.describe(run.build_layout(text, run.build_task(text))),
+    'fetched': fetched(layout),
+    'words': sharding.describe(layout),
   }
   print(json.dumps(found))
 

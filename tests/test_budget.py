@@ -1,7 +1,7 @@
 import pytest
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.budget import largest_width
 from hyperjax.errors import UserError
 
@@ -44,17 +44,17 @@ def test_any_cell_meets_a_budget(repository, cell):
   config.model.recurrent_keep_prob = 1.0
   config.model.parameter_budget = 100_000
 
-  resolved = run.resolve(config)
+  resolved = parts.resolve(config)
 
   width = resolved.model.hidden_size
   assert config.model.hidden_size == 1000  # left as it was
   counts = []
   for hidden_size in (width, width + 1):
     config.model.update({'parameter_budget': 0, 'hidden_size': hidden_size})
-    counts.append(run.parameters(config))
+    counts.append(parts.parameters(config))
   assert counts[0] <= 100_000 < counts[1]
-  assert run.parameters(resolved) == counts[0]
-  assert run.resolve(resolved).model.hidden_size == width  # as when resumed
+  assert parts.parameters(resolved) == counts[0]
+  assert parts.resolve(resolved).model.hidden_size == width  # as when resumed
 
 
 def test_full_generation_and_layers_meet_it_too(repository):
@@ -67,7 +67,7 @@ def test_full_generation_and_layers_meet_it_too(repository):
       'parameter_budget': 300_000,
     }
   )
-  assert 270_000 < run.parameters(config) <= 300_000
+  assert 270_000 < parts.parameters(config) <= 300_000
 
 
 def test_a_model_without_a_width(repository):
@@ -76,4 +76,4 @@ def test_a_model_without_a_width(repository):
     del config.model['hidden_size']
   config.model.parameter_budget = 1000
   with pytest.raises(UserError, match="'char_lm' has no"):
-    run.resolve(config)
+    parts.resolve(config)

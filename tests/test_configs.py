@@ -3,7 +3,7 @@
 import pytest
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax.errors import UserError
 from tests.counts import TABLES
 
@@ -18,14 +18,14 @@ def test_all_rows_are_counted(repository, name):
   ('name', 'row'), [(name, row) for name in TABLES for row in TABLES[name]]
 )
 def test_rows_have_the_papers_parameters(repository, name, row):
-  table = run.describe(configs.load(f'{repository}/configs/{name}.py:{row}'))
+  table = parts.describe(configs.load(f'{repository}/configs/{name}.py:{row}'))
   assert table.splitlines()[-1] == f'total parameters: {TABLES[name][row]:,}'
 
 
 @pytest.mark.parametrize('row', ['ln_hyper_lstm', 'lstm_2x1000'])
 def test_the_table_adds_up(repository, row):
   config = configs.load(f'{repository}/configs/ptb.py:{row}')
-  *lines, total = run.describe(config).splitlines()
+  *lines, total = parts.describe(config).splitlines()
   numbers = [int(line.split()[-1].replace(',', '')) for line in lines]
   assert sum(numbers) == int(total.split()[-1].replace(',', ''))
 
@@ -133,7 +133,7 @@ def test_a_value_out_of_range_is_named(tiny_config, field, value):
 def test_an_unknown_name_is_named(tiny_config, field, value, message):
   tiny_config.update_from_flattened_dict({field: value})
   with pytest.raises(UserError) as error:
-    run.build_task(tiny_config)
+    parts.build_task(tiny_config)
   assert f'config.{field}' in str(error.value)
   assert message in str(error.value)
 
@@ -141,13 +141,13 @@ def test_an_unknown_name_is_named(tiny_config, field, value, message):
 def test_an_unknown_option_of_a_model_is_named(tiny_config):
   tiny_config.model.hiden_size = 3
   with pytest.raises(UserError, match=r'config\.model\.hiden_size'):
-    run.build_task(tiny_config)
+    parts.build_task(tiny_config)
 
 
 def test_a_hyper_cell_needs_its_sizes(tiny_config):
   del tiny_config.model.hyper_size
   with pytest.raises(UserError, match=r'config\.model\.hyper_size'):
-    run.build_task(tiny_config)
+    parts.build_task(tiny_config)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,6 @@ def test_what_one_device_does_alone_is_brought_there(found):
 def test_a_mesh_that_can_not_be_is_refused(found):
   said = found['refusals']
   assert 'needs 16 devices; there are 8' in said['too many']
-  assert 'config.data.batch_size 16' in said['batch']
+  assert 'config.data.batch_size is 16' in said['batch']
   assert "no parameter is called '*/kernal'" in said['rule']
   assert "'head/bias' has 2 axes" in said['axes']

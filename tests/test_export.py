@@ -8,7 +8,7 @@ import pytest
 from jax import export
 
 from hyperjax import config as configs
-from hyperjax import run, tasks
+from hyperjax import parts, tasks
 from hyperjax.evaluation.evaluate import make_step
 from hyperjax.training import seed_axis
 from hyperjax.training.step import init_state, make_advance
@@ -55,9 +55,9 @@ def test_steps_lower_for_all_platforms(
 ):
   config = config_of(task, text_file, small_images, lines_file)
   config.train.accumulate_steps = num_seeds  # 1, and 2 with two seeds
-  source = run.build_source(config)
-  task = run.build_task(config)
-  optimizer, _ = run.build_optimizer(config)
+  source = parts.build_source(config)
+  task = parts.build_task(config)
+  optimizer, _ = parts.build_optimizer(config)
   seeds = seed_axis.of(0, num_seeds)
   state = jax.eval_shape(
     functools.partial(

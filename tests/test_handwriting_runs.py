@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax import workdir as files
 from hyperjax.config import load
 from hyperjax.data import stroke_files
@@ -66,7 +66,7 @@ def test_it_learns_and_says_so(trained, lines_file):
   assert files.read_json(workdir / 'result.json') == result
   assert result['data'] == str(lines_file)
   assert result['evaluation'] == 'every line once, whole'
-  assert result['parameters'] == run.parameters(config)
+  assert result['parameters'] == parts.parameters(config)
   metrics = [
     json.loads(line)
     for line in (workdir / 'metrics.jsonl').read_text().splitlines()

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 PACKAGE = REPOSITORY / 'hyperjax'
@@ -61,7 +61,7 @@ def test_imports_point_downward(path):
   if part(path) not in ('nn', 'models', 'tasks', 'run'):
     assert not {name for name in names if name.split('.')[0] == 'flax'}
   if part(path) not in ALLOWED:
-    assert part(path) in ('__init__', 'run', 'main', 'sweeps')
+    assert part(path) in ('__init__', 'parts', 'run', 'main', 'sweeps')
     return
   parts = {name.split('.')[1] for name in names if 'hyperjax.' in name}
   parts &= {part(other) for other in PACKAGE.rglob('*.py')}
@@ -101,9 +101,9 @@ def rows():
 @pytest.mark.parametrize('spec', list(rows()), ids=lambda spec: spec[-32:])
 def test_every_config_builds_without_allocating(spec):
   config = configs.load(spec)
-  task = run.build_task(config)
+  task = parts.build_task(config)
   shapes = jax.eval_shape(task.init, jax.random.key(0))
-  assert run.count(shapes.params) > 0
+  assert parts.count(shapes.params) > 0
 
 
 @pytest.mark.parametrize(

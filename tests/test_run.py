@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax import workdir as files
 from hyperjax.errors import UserError
 from hyperjax.training.checkpoint import Checkpointer
@@ -42,7 +42,7 @@ def alike(first, second):
 
 def last_params(config, workdir):
   """The parameters of the newest checkpoint."""
-  task = run.build_task(config)
+  task = parts.build_task(config)
   like = jax.eval_shape(task.init, jax.random.key(0))
   checkpointer = Checkpointer(workdir, read_only=True)
   step = checkpointer.steps()[-1]
@@ -72,7 +72,7 @@ def test_it_learns_and_says_so(whole):
   first = lines(workdir)[0]['train/bits_per_char']
   assert result['valid/bits_per_char'] < first - 1
   assert files.read_json(workdir / 'result.json') == result
-  assert result['parameters'] == run.count(last_params(config, workdir)[1])
+  assert result['parameters'] == parts.count(last_params(config, workdir)[1])
 
 
 def test_a_workdir_holds_what_the_readme_says(whole):

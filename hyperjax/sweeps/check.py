@@ -6,7 +6,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from hyperjax import by_name, run
+from hyperjax import by_name, parts
 from hyperjax import config as configs
 from hyperjax.errors import UserError
 from hyperjax.sweeps.space import Point, in_words
@@ -76,14 +76,14 @@ def _objective(config: ConfigDict, known: dict[str, str]) -> str:
     field='config.data',
     what=f"'{name}'",
   )
-  run.build_optimizer(config)
+  parts.build_optimizer(config)
   sections = ('dtype', 'task', 'data', 'model', 'unroll')
   key = json.dumps(
     {name: config.to_dict().get(name) for name in sections}, default=repr
   )
   if key not in known:
     try:
-      task = run.build_task(run.resolve(config))
+      task = parts.build_task(parts.resolve(config))
       jax.eval_shape(task.init, jax.random.key(0))
     except UserError:
       raise

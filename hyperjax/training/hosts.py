@@ -251,6 +251,15 @@ class Watchdog:
     """What comes now may take its time."""
     self._deadline = None
 
+  @contextlib.contextmanager
+  def over(self, where: str) -> Iterator[None]:
+    """What is inside waits for the others, and must end in time."""
+    self.alive(where)
+    try:
+      yield
+    finally:
+      self.rest()
+
   def _watch(self) -> None:
     while not self._closed.wait(min(1.0, self._seconds / 4)):
       deadline = self._deadline

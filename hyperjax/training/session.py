@@ -92,7 +92,8 @@ class Session:
         shapes,
         shardings,
       )
-      restored = self._checkpointer.restore_latest(like)
+      with watchdog.over('the newest checkpoint'):
+        restored = self._checkpointer.restore_latest(like)
       # Jitted, so that no two leaves share a buffer: the state is donated.
       make = jax.jit(init, out_shardings=shardings)
       self._state, record = restored or (make(), {})
@@ -179,7 +180,8 @@ class Session:
 
     Seeds that diverged are left out; see `diverged`.
     """
-    self._checkpointer.wait()
+    with self._watchdog.over('the last checkpoint'):
+      self._checkpointer.wait()
     like = Variables(self._state.params, self._state.state)  # as they lie
     found = {}
     for place, seed in enumerate(self._seed_list):
@@ -250,19 +252,21 @@ class Session:
 
   def _save(self, state: TrainState) -> None:
     """Makes the metrics safe on disk, then begins the checkpoint."""
-    self._checkpointer.save(
-      state,
-      metrics_length=self._writer.flush(),
-      best=self._best,
-      seconds=self.seconds(),
-      data=self._source.meta,
-    )
+    with self._watchdog.over('a checkpoint'):
+      self._checkpointer.save(
+        state,
+        metrics_length=self._writer.flush(),
+        best=self._best,
+        seconds=self.seconds(),
+        data=self._source.meta,
+      )
 
   def _stop(self, step: int, state: TrainState) -> None:
     self._log.flush(step)
     if step not in self._checkpointer.steps():
       self._save(state)
-    self._checkpointer.wait()
+    with self._watchdog.over('a checkpoint'):
+      self._checkpointer.wait()
     say(f'stopped at step {step:,}; the same command goes on from there')
 
   def _diverged(self, broken: list[int]) -> RunDivergedError:

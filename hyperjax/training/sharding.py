@@ -77,12 +77,15 @@ class Layout:
           return sharding
       return self.whole
 
-    rows = self._lies(*[None] * (num_seeds > 1), 'data')
+    lead = int(num_seeds > 1)
+    rows = self._lies(*[None] * lead, 'data')
     return TrainState(
       step=self.whole,
       params=variables.params,
       state=variables.state,
-      carry=jax.tree.map(lambda _: rows, state.carry),
+      carry=jax.tree.map(
+        lambda x: rows if x.ndim > lead else self.whole, state.carry
+      ),
       opt_state=jax.tree_util.tree_map_with_path(of_slot, state.opt_state),
       broken=self.whole,
     )
@@ -149,7 +152,10 @@ class Layout:
 
 
 def num_rows(batch: Mapping[str, Array]) -> int:
-  """How many rows a batch has: the length of its first array, or 0."""
+  """How many rows a batch has: the length of its first array, or 0.
+
+  The first is so by its name; see `types.Source.batch`.
+  """
   return next((len(x) for x in jax.tree.leaves(batch) if np.ndim(x)), 0)
 
 
@@ -190,11 +196,10 @@ def build(
       f'must be {len(devices)} (data 0 sees to that)'
     )
   if batch_size % (data * accumulate_steps):
-    parts = f' x config.train.accumulate_steps {accumulate_steps}'
     raise UserError(
-      f'config.data.batch_size {batch_size} can not be dealt out to '
-      f'config.mesh.data {data}{parts if accumulate_steps > 1 else ""}; give a '
-      f'multiple of {data * accumulate_steps}, or another config.mesh.data'
+      f'config.data.batch_size is {batch_size}; with config.mesh.data {data} x '
+      f'config.train.accumulate_steps {accumulate_steps} it must be a multiple '
+      f'of {data * accumulate_steps}; change one of them'
     )
   return _layout((data, model), rules, devices[:size])
 

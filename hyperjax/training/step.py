@@ -141,10 +141,10 @@ def gradients(
   if num_parts == 1:
     return grad(state.params, state.state, state.carry, batch, key)
   rows = sharding.num_rows(batch)
-  if not rows:
+  if not rows or rows % num_parts:
     raise UserError(
-      'config.train.accumulate_steps: these batches have no rows to cut; set '
-      'it to 1'
+      f'config.train.accumulate_steps: batches of {rows} rows can not be cut '
+      f'in {num_parts} parts; set it to 1'
     )
 
   def cut(x):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.config import language_model_config
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training import seed_axis
@@ -151,7 +151,7 @@ def trainer(shape: Shape, overrides: dict[str, Any]):
 
 def trainer_of(config, source):
   """The same of a config and what gives its batches."""
-  task = run.build_task(config)
+  task = parts.build_task(config)
   options = config.optimizer.to_dict()
   optimizer, _ = optimizers.build(num_steps=1_000_000, **options)
   seeds = seed_axis.of(0, 1)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.errors import UserError
 from hyperjax.nn.unroll import steps_run
 from hyperjax.training import hosts, loop
@@ -225,7 +225,7 @@ def handwriting(repeats: int) -> dict[str, Any]:
   In turns, each on the next batch of the epoch, which is the same for all.
   """
   rows = {row: configs.load(f'configs/handwriting.py:{row}') for row in PENS}
-  source = run.build_source(rows[PENS[0]])
+  source = parts.build_source(rows[PENS[0]])
   say(f'handwriting: compiling {", ".join(rows)}')
   runs = {row: _Run(config, source) for row, config in rows.items()}
   arrays = source.arrays()

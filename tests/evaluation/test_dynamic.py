@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.evaluation.dynamic import DynamicEvaluator
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.training.metrics import Mean
@@ -12,7 +12,7 @@ from hyperjax.training.metrics import Mean
 @pytest.fixture(scope='module')
 def trained(make_tiny_config):
   config = make_tiny_config()
-  task, source = run.build_task(config), run.build_source(config)
+  task, source = parts.build_task(config), parts.build_source(config)
   return task, source, task.init(jax.random.key(0))
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.evaluation.evaluate import Evaluator
 
 
@@ -14,7 +14,7 @@ def measured(make_tiny_config):
   """A model with random weights, and its exact bits on the test split."""
   config = make_tiny_config()
   config.model.cell = 'ln_lstm'
-  task, source = run.build_task(config), run.build_source(config)
+  task, source = parts.build_task(config), parts.build_source(config)
   params, state = task.init(jax.random.key(1))
   params = jax.tree.map(lambda x: 1.5 * x, params)
   symbols = jnp.asarray(source.symbols['test'], jnp.int32)[None]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from experiments import render, table
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.errors import UserError
 from tests.counts import BEYOND, TABLES
 
@@ -13,7 +13,7 @@ def test_the_papers_tables_have_their_rows_and_counts(name):
   rows = table.load(name).rows
   assert {row.name for row in rows} == set(TABLES[name]) - BEYOND
   for row in rows:
-    assert run.parameters(table.config_of(row)) == TABLES[name][row.name]
+    assert parts.parameters(table.config_of(row)) == TABLES[name][row.name]
     assert row.paper
     assert row.paper_parameters
 
@@ -23,7 +23,7 @@ def test_every_row_has_a_config_that_holds():
     for row in table.load(name).rows:
       config = table.config_of(row, budget=0.1)
       assert config.train.num_steps >= 1
-      run.build_task(config)  # validates it, and knows every name and option
+      parts.build_task(config)  # validates it, and knows every name and option
 
 
 def test_the_committed_tables_are_those_of_the_records():
@@ -42,9 +42,9 @@ def test_committed_records_are_whole_and_tell_their_origin():
       row = table.load(name).row(record['row'])
       key = name, row.name, record['budget']
       if key not in defined:
-        defined[key] = run.resolve(table.config_of(row, record['budget']))
+        defined[key] = parts.resolve(table.config_of(row, record['budget']))
       assert table.differences(record, defined[key], row) == []
-      assert run.parameters(defined[key]) == record['parameters']
+      assert parts.parameters(defined[key]) == record['parameters']
       assert record['git'] and not record['git'].endswith('dirty')
       assert record['seconds'] > 0
 

@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax.errors import UserError
 from hyperjax.sweeps.check import check
 from hyperjax.sweeps.space import (
@@ -35,7 +35,7 @@ def make(repository, tmp_path):
 
 def test_points_of_one_model_build_it_once(make, monkeypatch):
   built = []
-  build_task = run.build_task
+  build_task = parts.build_task
   monkeypatch.setattr(
     run, 'build_task', lambda c: built.append(c) or build_task(c)
   )
@@ -91,7 +91,7 @@ def test_whatever_a_model_raises_is_one_line(make, monkeypatch):
   def broken(config):
     raise ValueError('no such shape\nsecond line')
 
-  monkeypatch.setattr(run, 'build_task', broken)
+  monkeypatch.setattr(parts, 'build_task', broken)
   with pytest.raises(UserError, match='can not be built: ValueError: no such'):
     check(make(choice('seed', (1,))))
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.errors import UserError
 from hyperjax.tasks.language_model import generate
 
@@ -13,7 +13,7 @@ def lm(make_tiny_config):
   config = make_tiny_config()
   config.model.cell = 'ln_lstm'
   config.data.vocab_size = 11
-  task = run.build_task(config)
+  task = parts.build_task(config)
   params, state = task.init(jax.random.key(0))
   params = jax.tree.map(lambda x: 2 * x, params)
   return task, params, state

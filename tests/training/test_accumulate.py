@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperjax import config as configs
-from hyperjax import run
+from hyperjax import parts, run
 from hyperjax.errors import UserError
 from hyperjax.training import seed_axis
 from hyperjax.training.metrics import mean_of
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def state_of(task, config):
-  optimizer, _ = run.build_optimizer(config)
+  optimizer, _ = parts.build_optimizer(config)
   state = init_state(
     task, optimizer, config.data.batch_size, seed_axis.of(0, 1)
   )
@@ -63,7 +63,7 @@ def test_parts_add_up_to_the_whole(
   task, num_parts, text_file, lines_file, small_images
 ):
   config = configs_of(task, text_file, lines_file, small_images)
-  source, task = run.build_source(config), run.build_task(config)
+  source, task = parts.build_source(config), parts.build_task(config)
   state = state_of(task, config)
   batch = source.batch(source.arrays(), np.uint32(0), 0)
   expected, whole = gradients(task, state, batch, KEY)

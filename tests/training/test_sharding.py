@@ -120,5 +120,5 @@ def test_rules_in_lists_as_json_has_them():
 
 def test_parts_of_a_batch_must_divide():
   config = {'data': 1, 'model': 1, 'rules': ()}
-  with pytest.raises(UserError, match='accumulate_steps 4; give a multiple'):
+  with pytest.raises(UserError, match='accumulate_steps 4 it must be'):
     sharding.build(config, batch_size=6, accumulate_steps=4)

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from hyperjax import run
+from hyperjax import parts
 from hyperjax.training import seed_axis
 from hyperjax.training.metrics import mean_of
 from hyperjax.training.optimizer import build as build_optimizer
@@ -137,7 +137,7 @@ def test_golden_steps(tiny_config):
   tiny_config.model.recurrent_keep_prob = 0.9
   tiny_config.model.input_keep_prob = 0.9
   tiny_config.model.output_keep_prob = 0.9
-  task, source = run.build_task(tiny_config), run.build_source(tiny_config)
+  task, source = parts.build_task(tiny_config), parts.build_source(tiny_config)
   optimizer, _ = build_optimizer(
     num_steps=60, **tiny_config.optimizer.to_dict()
   )
