@@ -388,6 +388,23 @@ def test_a_refused_command_leaves_the_run_as_it_was(whole, tmp_path):
   assert run.train(config, tmp_path / 'run') == result
 
 
+def test_a_run_of_an_older_version_goes_on(whole, tmp_path):
+  config, workdir, _ = whole
+  folder = tmp_path / 'old'
+  shutil.copytree(workdir, folder)
+  (folder / 'result.json').unlink()
+  old = json.loads((folder / 'config.json').read_text())
+  del old['mesh'], old['train']['accumulate_steps']
+  (folder / 'config.json').write_text(json.dumps(old))
+  assert run.evaluate(config, folder)
+  model, _ = run.load(folder)
+  assert model.stack
+  longer = config.copy_and_resolve_references()
+  longer.train.num_steps += 10
+  assert run.train(longer, folder)['step'] == longer.train.num_steps
+  assert 'mesh' in json.loads((folder / 'config.json').read_text())
+
+
 def test_a_tuple_in_a_config_comes_back(whole, tmp_path):
   config, _, _ = whole
   config = config.copy_and_resolve_references()
