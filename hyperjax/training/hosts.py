@@ -6,6 +6,7 @@ is decided together. With a single process all of this does nothing.
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from hyperjax.types import PyTree
 T = TypeVar('T')
 MESSAGE_BYTES = 2048  # of an error that goes round
 SECONDS_TO_LEAVE = 10.0
+HEARTBEAT_SECONDS = 60  # without a sign of life, after which one is gone
 # What tells on which of how many processes of one job this is.
 LAUNCHERS = {
   'Slurm': ('SLURM_STEP_NUM_TASKS', 'SLURM_PROCID'),
@@ -76,7 +78,12 @@ def join(
   # Without it a process is aborted, by a log line in C++, when another dies.
   jax.config.update('jax_enable_recoverability', True)
   try:
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+    )
   except (ValueError, TypeError, RuntimeError) as error:
     reason = str(error).strip().split('\n')[0]
     raise UserError(
@@ -219,24 +226,25 @@ RESUMES = (
 
 
 class Watchdog:
-  """Ends this process when it has waited too long for the others.
+  """Ends this process when it waits for others that are gone, or too long.
 
-  A host that hangs, or is cut off, is not always noticed by what waits for it.
-  With one process, or 0 seconds, there is nothing to watch.
+  A host that dies, hangs, or is cut off, is not always noticed by what waits
+  for it. With one process there is nothing to watch.
 
   Args:
-    seconds: without `alive` after which it ends; only between `alive` and
-      `rest` does it count.
+    seconds: without `alive` after which it ends, or 0; only between `alive`
+      and `rest` does it count.
   """
 
   def __init__(self, seconds: float):
-    self._seconds = seconds if count() > 1 else 0
+    self._seconds = seconds or math.inf
     self._deadline, self._where = None, ''
     self._closed = threading.Event()
 
   def __enter__(self) -> 'Watchdog':
-    if self._seconds:
-      threading.Thread(target=self._watch, daemon=True).start()
+    if count() > 1:
+      for watch in (self._watch_time, self._watch_others):
+        threading.Thread(target=watch, daemon=True).start()
     return self
 
   def __exit__(self, *_) -> None:
@@ -260,19 +268,36 @@ class Watchdog:
     finally:
       self.rest()
 
-  def _watch(self) -> None:
+  def _watch_time(self) -> None:
     while not self._closed.wait(min(1.0, self._seconds / 4)):
       deadline = self._deadline
       if deadline is not None and time.monotonic() > deadline:
-        print(
-          f'error: process {index()} of {count()} has waited '
-          f'{self._seconds:g} s for the others at {self._where} '
-          f'(config.train.stall_seconds): one is gone, or hangs; {RESUMES}',
-          file=sys.stderr,
-          flush=True,
+        self._end(
+          f'has waited {self._seconds:g} s for the others at {self._where} '
+          f'(config.train.stall_seconds): one is gone, or hangs'
         )
-        # The main thread sits in a collective, which nothing can call back.
-        os._exit(LostHostError.exit_code)
+
+  def _watch_others(self) -> None:
+    client = multihost.get_jax_distributed_client()
+    everybody = set(range(count()))
+    while not self._closed.wait(1.0):
+      try:
+        # It waits until all of them ask, or their hearts have ceased to beat.
+        gone = everybody - set(client.get_live_nodes(sorted(everybody)))
+      except Exception:  # whatever jax raises where its service has gone
+        gone = {0}
+      if gone and self._deadline is not None:
+        numbers = ', '.join(map(str, sorted(gone)))
+        self._end(f'has lost process {numbers} at {self._where}')
+
+  def _end(self, what: str) -> None:
+    print(
+      f'error: process {index()} of {count()} {what}; {RESUMES}',
+      file=sys.stderr,
+      flush=True,
+    )
+    # The main thread sits in a collective, which nothing can call back.
+    os._exit(LostHostError.exit_code)
 
 
 def agree(size: int, signum: int) -> tuple[int, int]:

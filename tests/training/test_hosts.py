@@ -1,6 +1,7 @@
 """What one process can tell; tests/test_processes.py has two."""
 
 import contextlib
+import queue
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ def joined(monkeypatch):
   """What `jax.distributed.initialize` is asked, if it is."""
   calls = []
   monkeypatch.setattr(
-    'jax.distributed.initialize', lambda *given: calls.append(given)
+    'jax.distributed.initialize', lambda *given, **_: calls.append(given)
   )
   updates = {}
   monkeypatch.setattr('jax.config.update', updates.__setitem__)
@@ -54,7 +55,7 @@ def test_open_mpi_tells_the_numbers_where_the_coordinator_is_given(
 
 
 def test_processes_that_do_not_meet(monkeypatch, joined):
-  def fail(*_):
+  def fail(*_, **__):
     raise ValueError('coordinator_address should be defined.')
 
   monkeypatch.setattr('jax.distributed.initialize', fail)
@@ -164,6 +165,26 @@ def test_a_session_that_lost_a_process_does_not_wait_for_its_save(
   with pytest.raises(ValueError, match='shapes'), session:
     raise ValueError('incompatible shapes')
   assert closed == ['checkpoints']
+
+
+def test_a_lost_process_is_noticed_where_it_is_waited_for(monkeypatch, capsys):
+  class Client:
+    def get_live_nodes(self, nodes):
+      assert nodes == [0, 1, 2]
+      return {1: None, 2: None}
+
+  ends = queue.Queue()
+  monkeypatch.setattr(hosts, 'count', lambda: 3)
+  monkeypatch.setattr(hosts, 'index', lambda: 1)
+  monkeypatch.setattr(hosts.multihost, 'get_jax_distributed_client', Client)
+  monkeypatch.setattr('os._exit', ends.put)
+  with hosts.Watchdog(0) as watchdog:
+    with pytest.raises(queue.Empty):  # nobody waits, so nothing is amiss
+      ends.get(timeout=1.5)
+    with watchdog.over('step 5'):
+      assert ends.get(timeout=30) == 75
+  said = capsys.readouterr().err.splitlines()[0]
+  assert said.startswith('error: process 1 of 3 has lost process 0 at step 5;')
 
 
 def test_configs_of_older_runs_get_the_new_defaults():
