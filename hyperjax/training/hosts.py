@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from hyperjax.errors import LostHostError, UserError
+from hyperjax.training import progress
 from hyperjax.types import PyTree
 
 T = TypeVar('T')
@@ -91,6 +92,7 @@ def join(
       f'--coordinator=HOST:PORT, --num_processes and --process_id'
     ) from error
   if not is_primary():
+    progress.mute()
     logging.getLogger('hyperjax').setLevel(logging.WARNING)
 
 

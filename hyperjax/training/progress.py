@@ -8,10 +8,16 @@ from typing import TypeVar
 
 import tqdm
 
-from hyperjax.training import hosts
-
 T = TypeVar('T')
 SECONDS_BETWEEN_LINES = 10.0  # where the output is a file
+
+_muted = False
+
+
+def mute() -> None:
+  """Leaves it to another process to tell how the run gets on."""
+  global _muted
+  _muted = True
 
 
 class Progress:
@@ -26,7 +32,7 @@ class Progress:
   """
 
   def __init__(self, total: int, initial: int = 0, unit: str = 'step'):
-    self._terminal = sys.stderr.isatty() and hosts.is_primary()
+    self._terminal = sys.stderr.isatty() and not _muted
     self._bar = tqdm.tqdm(
       total=total or None,
       initial=initial,
@@ -85,8 +91,8 @@ def track(items: Iterable[T], unit: str) -> Iterator[T]:
 
 
 def say(message: str) -> None:
-  """Prints a line above any bar, in one of several processes."""
-  if not hosts.is_primary():
+  """Prints a line above any bar."""
+  if _muted:
     return
   tqdm.tqdm.write(message, file=sys.stderr)
   sys.stderr.flush()

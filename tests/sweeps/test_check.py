@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from hyperjax import parts, run
+from hyperjax import parts
 from hyperjax.errors import UserError
 from hyperjax.sweeps.check import check
 from hyperjax.sweeps.space import (
@@ -37,7 +37,7 @@ def test_points_of_one_model_build_it_once(make, monkeypatch):
   built = []
   build_task = parts.build_task
   monkeypatch.setattr(
-    run, 'build_task', lambda c: built.append(c) or build_task(c)
+    parts, 'build_task', lambda c: built.append(c) or build_task(c)
   )
   rates = [k * 1e-4 for k in range(1, 101)]
   space = grid({'model.z_size': (2, 3), 'optimizer.learning_rate': rates})
