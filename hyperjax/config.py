@@ -122,6 +122,44 @@ def handwriting_config() -> ConfigDict:
   return config
 
 
+def translation_config() -> ConfigDict:
+  """`base_config` with the fields of `tasks/translation.py`."""
+  config = base_config()
+  config.task.update({'name': 'translation', 'label_smoothing': 0.0})
+  config.data.update(
+    {
+      'batch_size': 8,  # sentences of a batch are a multiple of this
+      'tokens_per_batch': 2_048,  # pieces of the longer side, with padding
+      'vocab_size': 4_000,  # word pieces, of both languages
+      'pieces': '',  # file of a sentencepiece model; else one is trained
+      'max_length': 100,  # pieces; longer pairs are not trained on
+      'num_buckets': 6,  # shapes of batches, by length
+    }
+  )
+  _add_recurrent(config)
+  config.model.update(
+    {
+      'name': 'seq2seq',
+      'embedding_size': 256,
+      'attention_size': 256,
+      'num_encoder_layers': 1,
+      'input_keep_prob': 1.0,
+    }
+  )
+  config.sample.update(
+    {
+      'path': '',  # a file to translate, a sentence a line; - is standard input
+      'text': '',  # translated where there is no path
+      'beam_size': 5,
+      'length_penalty': 0.2,  # alpha and beta of Wu et al. 2016
+      'coverage_penalty': 0.2,
+      'batch_size': 64,  # sentences side by side
+      'attention': False,  # draws it
+    }
+  )
+  return config
+
+
 def _add_recurrent(config):
   """Adds the fields of `models/recurrent.py`."""
   config.model.update(
@@ -373,6 +411,7 @@ def _rule(name):
     return lambda x: x >= 1, 'at least 1'
   if name in (
     *('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'),
+    *('num_encoder_layers', 'num_buckets', 'tokens_per_batch'),
     *('accumulate_steps', 'mesh.model'),
   ):
     return lambda x: x >= 1, 'at least 1'
@@ -400,6 +439,8 @@ def _rule(name):
     'bias',
     'style_line',
     'num_windows',
+    'length_penalty',
+    'coverage_penalty',
     'stall_seconds',
     'mesh.data',
   }

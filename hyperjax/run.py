@@ -120,8 +120,8 @@ def _conclude(config, workdir, task, source, evaluator, session):
   """Measures the best step of each seed, draws and samples; the result."""
   found = session.best_variables()
   splits = ['valid', 'test']
-  if sizes := source.meta.get('sizes'):  # there may be no test split
-    splits = [split for split in splits if split in sizes]
+  if sizes := source.meta.get('sizes'):  # there may be no test split, or many
+    splits = [split for split in sizes if split.startswith(tuple(splits))]
   metrics = _measure_all(config, task, source, evaluator, found, splits)
   variables = hosts.fetch_all(next(iter(found.values()))[0])
   if hosts.is_primary():
@@ -133,7 +133,7 @@ def _conclude(config, workdir, task, source, evaluator, session):
     'num_seeds': config.num_seeds,
     'parameters': parts.count(variables.params),
     'data': source.meta['name'],
-    'evaluation': source.eval_protocol(config.eval.num_streams),
+    'evaluation': _protocol(config, task, source),
     **metrics,
   }
   for seed, step in session.diverged().items():
@@ -240,8 +240,26 @@ def _measure_all(config, task, source, evaluator, found, splits):
           f'config.eval.dynamic_learning_rate: with {rate} the model breaks on '
           f'the {split} split; give a lower one'
         )
+  if hasattr(task, 'measure_generated'):
+    request = config.sample.to_dict()
+    for split in splits:
+      each = [
+        task.measure_generated(hosts.fetch_all(model), source, split, request)
+        for model in variables
+      ]
+      for name, value in each[0].items():
+        stacked = np.stack([part[name] for part in each])
+        metrics[f'{split}/{name}'] = stacked if several else value
   named = seed_axis.spread(metrics, list(found))
   return {name: value for name, value in named.items() if math.isfinite(value)}
+
+
+def _protocol(config, task, source):
+  """How the reported metrics are measured, in words."""
+  protocol = source.eval_protocol(config.eval.num_streams)
+  if hasattr(task, 'measure_generated'):
+    protocol += f'; {task.generation_protocol(config.sample.to_dict())}'
+  return protocol
 
 
 def measure(
@@ -333,7 +351,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   return {
     **_steps(found, 'step', several),
     'data': source.meta['name'],
-    'evaluation': source.eval_protocol(config.eval.num_streams),
+    'evaluation': _protocol(config, task, source),
     **_measure_all(
       config,
       task,

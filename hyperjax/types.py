@@ -42,7 +42,13 @@ class Source(Protocol):
   meta: dict[str, Any]  # plain JSON: name, sha256, sizes, vocabulary, ...
 
   def arrays(self) -> PyTree:
-    """What goes to the device once, for `batch`."""
+    """What goes to the device once, for `batch`.
+
+    A source of a corpus that need not fit there has `window` in its place:
+    (seeds, step) -> (arrays, count), NumPy arrays that are good for the steps
+    step, ..., step + count - 1 of these seeds, as few as one. Their shapes may
+    change from window to window; the step is compiled anew for each shape.
+    """
 
   def batch(self, arrays: PyTree, seed: Array, step: Array) -> Batch:
     """Training batch `step`; jittable, so it runs inside the train step.
@@ -119,6 +125,18 @@ class GenerativeTask(Task, Protocol):
 
   def merge(self, variables: Variables) -> Any:
     """The model as a Flax module, for `run.load`."""
+
+  def measure_generated(
+    self,
+    variables: Variables,
+    source: Source,
+    split: str,
+    request: dict[str, Any],
+  ) -> dict[str, float]:
+    """Metrics of what the model generates for a split, on `config.sample`."""
+
+  def generation_protocol(self, request: dict[str, Any]) -> str:
+    """How `measure_generated` does it, in words, for the result."""
 
   def references(self, source: Source, split: str) -> dict[str, float]:
     """What simple models reach on a split, in the objective's unit, by name."""

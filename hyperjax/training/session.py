@@ -17,8 +17,10 @@ from ml_collections import ConfigDict
 from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.training import hosts, loop, seed_axis
 from hyperjax.training.checkpoint import Checkpointer
+from hyperjax.training.feed import Feed
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.log import TrainLog
+from hyperjax.training.metrics import merge
 from hyperjax.training.progress import Progress, say
 from hyperjax.training.sharding import Layout
 from hyperjax.training.step import init_state, make_advance
@@ -157,11 +159,19 @@ class Session:
       Hook(lines, lambda step, _: self._log.flush(step)),
       Hook(saves, self._save_if_due),
     ]
-    arrays = self._layout.put(self._source.arrays())
+    feed = Feed(self._source, self._seeds, self._layout, self._start)
+
+    def advance(state, count):
+      total = None
+      for arrays, steps in feed(count):
+        state, metrics = self._advance(state, arrays, steps)
+        total = merge(total, metrics) if total else metrics
+      return state, total
+
     try:
       self._state = loop.run(
         self._state,
-        lambda state, count: self._advance(state, arrays, count),
+        advance,
         hooks,
         num_steps=config.num_steps,
         steps_per_dispatch=config.steps_per_dispatch,
