@@ -37,6 +37,8 @@ setup(
     'orbax-checkpoint>=0.12.8',
     'pillow>=11.0',
     'requests>=2.31',
+    'sacrebleu>=2.5',
+    'sentencepiece>=0.2.1',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',
     'tqdm>=4.66',

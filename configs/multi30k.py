@@ -23,30 +23,32 @@ def get_config(argument: str = ''):
   row, options = parse_argument(argument, ROWS, ['smoke'])
 
   config = translation_config()
-  config.data.update({'name': 'multi30k', 'dir': ''})
+  config.data.update({'name': 'multi30k', 'dir': '', 'tokens_per_batch': 1_024})
   config.model.update(
     {
       'cell': ROWS[row],
-      'parameter_budget': 5_000_000,
-      'hyper_size': 64,
+      'parameter_budget': 3_000_000,
+      'embedding_size': 128,
+      'attention_size': 128,
+      'hyper_size': 48,
       'z_size': 8,
-      'input_keep_prob': 0.7,
-      'output_keep_prob': 0.7,
+      'input_keep_prob': 0.8,
+      'output_keep_prob': 0.8,
     }
   )
   config.task.label_smoothing = 0.1
   config.optimizer.update(
-    {'learning_rate': 2e-3, 'schedule': 'cosine', 'warmup_steps': 200}
+    {'learning_rate': 3e-3, 'schedule': 'cosine', 'warmup_steps': 150}
   )
   config.train.update(
-    {'num_steps': 4_000, 'eval_every': 500, 'checkpoint_every': 250}
+    {'num_steps': 3_200, 'eval_every': 400, 'checkpoint_every': 200}
   )
   config.eval.num_streams = config.eval.quick_streams = 128
   config.eval.split = 'test_2016_flickr'
   config.sample.text = CAPTIONS
 
   if 'smoke' in options:
-    config.data.update({'vocab_size': 1_000, 'tokens_per_batch': 1_024})
+    config.data.update({'vocab_size': 1_000, 'tokens_per_batch': 512})
     config.model.update(
       {
         'parameter_budget': 0,

@@ -34,6 +34,6 @@ class Embedding(nnx.Module):
     self.dtype = dtype
 
   def __call__(self, symbols: Array) -> Array:
-    """int [...] -> float32 [..., E]."""
+    """Int [...] -> float32 [..., E]."""
     kernel = self.kernel[...]
     return round_to(kernel[symbols], self.dtype).astype(kernel.dtype)

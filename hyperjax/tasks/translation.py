@@ -1,7 +1,5 @@
 """Translating sentences, in nats per word piece and in BLEU."""
 
-import base64
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,17 +11,21 @@ import optax
 from flax import nnx
 from jax import Array
 
+from hyperjax.data import translation
 from hyperjax.data.files import find, read_bytes
-from hyperjax.data.word_pieces import BEGIN, PAD, WordPieces
+from hyperjax.data.word_pieces import BEGIN, END, PAD
 from hyperjax.errors import UserError
-from hyperjax.evaluation import translate
+from hyperjax.evaluation.beam_search import Beams, beam_search
 from hyperjax.evaluation.bleu import corpus_bleu
+from hyperjax.evaluation.translate import translate
 from hyperjax.pictures.attention import AttentionPictures
 from hyperjax.tasks.functional import Functional
 from hyperjax.training.metrics import mean_of
 from hyperjax.types import Aux, Batch, Carry, Metrics, PyTree, Variables
 
 STDIN = '-'
+# A translation has at most so many pieces for each of the source, and more.
+GROWTH, SPARE = 2, 10
 
 
 class Translation:
@@ -106,7 +108,7 @@ class Translation:
     """
     sentences, references = zip(*source.texts(split), strict=True)
     found = self._translate(variables, sentences, request, source.meta, split)
-    hypotheses = [translation.text for translation in found]
+    hypotheses = [translated.text for translated in found]
     return {'bleu': corpus_bleu(hypotheses, references)[0]}
 
   def generation_protocol(self, request: Mapping[str, Any]) -> str:
@@ -156,29 +158,77 @@ class Translation:
       variables, sentences, request, meta, keep_attention=request['attention']
     )
     if not request['attention']:
-      return '\n'.join(translation.text for translation in found)
+      return '\n'.join(translated.text for translated in found)
     return AttentionPictures('translation', found)
 
   def _translate(
     self, variables, sentences, request, meta, unit='', keep_attention=False
   ):
-    return translate.translate(
+    search = make_search(
       self.merge(variables),
-      WordPieces(base64.b64decode(meta['pieces'])),
-      sentences,
-      batch_size=request['batch_size'],
       beam_size=request['beam_size'],
       length_penalty=request['length_penalty'],
       coverage_penalty=request['coverage_penalty'],
       keep_attention=keep_attention,
-      unit=unit,
     )
+    pieces = translation.pieces_of(meta)
+    return translate(
+      search, pieces, sentences, request['batch_size'], unit=unit
+    )
+
+
+def make_search(
+  model: nnx.Module, *, beam_size: int, **options: Any
+) -> Callable[[np.ndarray], Beams]:
+  """Builds `search(source)`, jitted: int32 [B, S], PAD behind END -> `Beams`.
+
+  What else is in a batch, and padding, change nothing of a translation.
+
+  Args:
+    model: like `models.seq2seq.Seq2Seq`.
+    beam_size: hypotheses of each sentence, see `beam_search`.
+    **options: length_penalty, coverage_penalty and keep_attention of it.
+  """
+  graph, variables = nnx.split(model)
+
+  @jax.jit
+  def search(variables, source):
+    model = nnx.merge(graph, variables)
+    mask = source != PAD
+    rows, width = source.shape
+    # The hypotheses of a sentence read the same.
+    memory = jax.tree.map(
+      lambda x: jnp.repeat(x, beam_size, axis=0), model.encode(source, mask)
+    )
+
+    def step(carry, symbols):
+      carry, logits, attention = model.decode(carry, memory, symbols[:, None])
+      return carry, logits[:, 0], attention[:, 0]
+
+    lengths = jnp.sum(mask, axis=1)
+    return beam_search(
+      step,
+      model.initial_carry(rows),
+      batch_size=rows,
+      beam_size=beam_size,
+      max_lengths=jnp.where(lengths > 0, GROWTH * lengths + SPARE, 0),
+      max_length=GROWTH * width + SPARE,
+      begin=BEGIN,
+      end=END,
+      pad=PAD,
+      source_mask=mask,
+      **options,
+    )
+
+  return lambda source: search(variables, source)
 
 
 def _nats(model, batch, key=None):
   """-ln p of each piece, its mean over the vocabulary, and what counts."""
   source, target = batch['source'], batch['target']
-  encode_key, decode_key = (None, None) if key is None else jax.random.split(key)
+  encode_key, decode_key = (
+    (None, None) if key is None else jax.random.split(key)
+  )
   memory = model.encode(source, source != PAD, encode_key)
   begun = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=BEGIN)
   _, logits, _ = model.decode(

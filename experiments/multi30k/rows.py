@@ -1,0 +1,29 @@
+"""Multi30k, English to French, at one parameter budget: a study of our own."""
+
+from experiments.table import Row, Table
+
+
+def _row(cell, label):
+  return Row(
+    name=cell,
+    label=label,
+    config=f'configs/multi30k.py:{cell}',
+    num_seeds=2,
+  )
+
+
+TABLE = Table(
+  title='Multi30k, English to French, BLEU',
+  metrics={
+    'test_2016_flickr/bleu': 'BLEU 2016',
+    'test_2017_flickr/bleu': 'BLEU 2017',
+    'valid/nats_per_piece': 'validation, nats per piece',
+  },
+  objective='nats_per_piece',
+  data='Multi30k',
+  protocol=(
+    'a study of our own: 3,000,000 parameters, 3,200 steps of about 1,000 '
+    'pieces of words'
+  ),
+  rows=[_row('lstm', 'LSTM'), _row('ln_hyper_lstm', 'LN HyperLSTM')],
+)
