@@ -67,6 +67,88 @@ def lines_file(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def pairs_file(tmp_path_factory):
+  """Sentences of a small language, and the same in capitals, turned around."""
+  rng = random.Random(0)
+  words = [
+    'the',
+    'cat',
+    'sat',
+    'on',
+    'a',
+    'mat',
+    'and',
+    'purred',
+    'while',
+    'it',
+    'ate',
+    'red',
+    'fish',
+  ]
+  sentences = {
+    ' '.join(rng.choices(words, k=rng.randint(2, 9))) for _ in range(500)
+  }
+  pairs = [
+    f'{line}\t{" ".join(line.upper().split()[::-1])}\n'
+    for line in sorted(sentences)
+  ]
+  path = tmp_path_factory.mktemp('pairs') / 'pairs.tsv'
+  path.write_text(''.join(pairs))
+  return path
+
+
+@pytest.fixture(scope='session')
+def make_translation_config(pairs_file):
+  """Makes configs of a translation run of seconds."""
+
+  def make(row='lstm'):
+    config = load(f'{REPOSITORY}/configs/multi30k.py:{row},smoke')
+    del config.data.dir
+    config.data.update(
+      {
+        'name': 'translation',
+        'path': str(pairs_file),
+        'vocab_size': 60,
+        'tokens_per_batch': 128,
+        'num_buckets': 2,
+      }
+    )
+    config.model.update(
+      {
+        'hidden_size': 16,
+        'embedding_size': 12,
+        'attention_size': 8,
+        'hyper_size': 5,
+        'z_size': 3,
+      }
+    )
+    config.optimizer.update({'learning_rate': 2e-2, 'warmup_steps': 5})
+    config.train.update(
+      {
+        'num_steps': 24,
+        'eval_every': 12,
+        'checkpoint_every': 6,
+        'log_every': 3,
+        'steps_per_dispatch': 4,
+      }
+    )
+    config.eval.update({'num_streams': 16, 'quick_streams': 16})
+    config.eval.split = 'test'
+    config.sample.update(
+      {'text': 'the cat sat\n\nthe fish', 'beam_size': 2, 'batch_size': 16}
+    )
+    return config
+
+  return make
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cache(tmp_path_factory):
+  """A cache of encoded texts of the tests' own."""
+  os.environ['HYPERJAX_CACHE_DIR'] = str(tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(scope='session')
 def make_tiny_config(text_file):
   """Makes configs of a second's run: a small cell on a small text."""
 

@@ -18,6 +18,7 @@ from hyperjax import parts, run
 from hyperjax.errors import UserError
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.training import hosts, seed_axis, sharding
+from hyperjax.training.feed import Feed
 from hyperjax.training.log import TrainLog
 from hyperjax.training.loop import SignalledError
 from hyperjax.training.step import init_state, make_advance
@@ -73,6 +74,32 @@ def image_model(images):
   return config
 
 
+def translation_model(pairs):
+  """The network of GNMT, scaled down."""
+  config = configs.load('configs/wmt14_enfr.py:gnmt_hyper_lstm,small')
+  del config.data.dir
+  config.data.update(
+    {
+      'name': 'translation',
+      'path': pairs,
+      'vocab_size': 60,
+      'tokens_per_batch': 256,
+      'num_buckets': 1,
+      'batch_size': 16,
+    }
+  )
+  config.model.update(
+    {
+      'hidden_size': 16,
+      'embedding_size': 16,
+      'attention_size': 16,
+      'hyper_size': 8,
+      'z_size': 4,
+    }
+  )
+  return config
+
+
 def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
   """Training losses of each two steps, and the validation metrics."""
   config = config.copy_and_resolve_references()
@@ -101,11 +128,14 @@ def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
     layout=layout,
     accumulate_steps=accumulate_steps,
   )
-  arrays, found = layout.put(source.arrays()), []
-  cost = advance.lower(state, arrays, 2).compile().cost_analysis()
+  feed, found, cost = Feed(source, seeds, layout, 0), [], None
   for _ in range(num_steps // 2):
-    state, metrics = advance(state, arrays, 2)
-    found.append(jax.device_get(metrics)['loss_nats'].read().tolist())
+    for arrays, steps in feed(2):
+      if cost is None:
+        cost = advance.lower(state, arrays, 2).compile().cost_analysis()
+      state, metrics = advance(state, arrays, steps)
+      name = 'loss_nats' if 'loss_nats' in metrics else task.objective
+      found.append(jax.device_get(metrics)[name].read().tolist())
   stay = jax.tree.map(
     lambda x, at: x.sharding.is_equivalent_to(at, x.ndim), state, shardings
   )
@@ -188,11 +218,12 @@ def fetched(layout):
   return [len(tree['x'].sharding.device_set) for tree in (x, alone)]
 
 
-def main(text_file, images, folder):
+def main(text_file, images, pairs, folder):
   text = language_model(text_file)
   source = parts.build_source(text)
   image = image_model(images)
   pictures = parts.build_source(image)
+  sentences = parts.build_source(translation_model(pairs))
   layout = parts.build_layout(text, parts.build_task(text))
   found = {
     'text': {name: losses(text, source, mesh) for name, mesh in MESHES.items()},
@@ -204,6 +235,10 @@ def main(text_file, images, folder):
         language_model(text_file, 'lstm', num_seeds=2), source, MESHES[name]
       )
       for name in ('one', 'both axes')
+    },
+    'translation': {
+      name: losses(translation_model(pairs), sentences, MESHES[name])
+      for name in ('one', 'eight')
     },
     'accumulated': {
       name: losses(text, source, MESHES[name], accumulate_steps=2)

@@ -14,7 +14,7 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope='module')
-def found(tmp_path_factory, text_file, small_images):
+def found(tmp_path_factory, text_file, small_images, pairs_file):
   """What `tests/devices.py` prints."""
   from tests.conftest import REPOSITORY
 
@@ -22,7 +22,7 @@ def found(tmp_path_factory, text_file, small_images):
   done = subprocess.run(
     [
       *(sys.executable, REPOSITORY / 'tests' / 'devices.py'),
-      *(text_file, small_images, tmp_path_factory.mktemp('runs')),
+      *(text_file, small_images, pairs_file, tmp_path_factory.mktemp('runs')),
     ],
     cwd=REPOSITORY,
     env=os.environ
@@ -39,7 +39,10 @@ def found(tmp_path_factory, text_file, small_images):
   return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('task', ['text', 'images', 'seeds', 'accumulated'])
+TASKS = ('text', 'images', 'seeds', 'accumulated', 'translation')
+
+
+@pytest.mark.parametrize('task', TASKS)
 def test_any_number_of_devices_gives_the_same_losses(found, task):
   expected = found[task]['one']
   assert expected['devices'] == 1
@@ -60,7 +63,7 @@ def test_losses_of_other_data_would_differ(found):
   assert np.abs(np.diff(losses)).min() > 100 * TOLERANCE * losses.max()
 
 
-@pytest.mark.parametrize('task', ['text', 'images', 'seeds', 'accumulated'])
+@pytest.mark.parametrize('task', TASKS)
 def test_arrays_stay_where_they_were_put_and_compile_once(found, task):
   for name, other in found[task].items():
     assert other['stay'], name
@@ -78,7 +81,9 @@ def test_all_devices_are_taken_and_kernels_are_split(found):
   assert found['words'] == '8 devices: data 8 x model 1'
 
 
-@pytest.mark.parametrize('task', ['text', 'images', 'accumulated'])
+@pytest.mark.parametrize(
+  'task', ['text', 'images', 'accumulated', 'translation']
+)
 def test_the_work_is_dealt_out_with_the_rows(found, task):
   # Were a batch gathered for some gradient, each device would do all of it.
   share = found[task]['eight']['flops'] / found[task]['one']['flops']

@@ -10,7 +10,8 @@ from jax import export
 from hyperjax import config as configs
 from hyperjax import parts, tasks
 from hyperjax.evaluation.evaluate import make_step
-from hyperjax.training import seed_axis
+from hyperjax.training import seed_axis, sharding
+from hyperjax.training.feed import Feed
 from hyperjax.training.step import init_state, make_advance
 from tests.conftest import REPOSITORY
 
@@ -20,10 +21,11 @@ ROWS = {
   'language_model': 'ptb.py:ln_hyper_lstm',
   'image_classification': 'cifar10.py:hyper_wrn_40_1,images',
   'handwriting': 'handwriting.py:hyper_lstm_900,strokes,text',
+  'translation': 'wmt14_enfr.py:gnmt_hyper_lstm',
 }
 
 
-def config_of(task, text_file, images, strokes):
+def config_of(task, text_file, images, strokes, pairs):
   config = configs.load(f'{REPOSITORY}/configs/{ROWS[task]}')
   if task == 'language_model':
     vocab_size = len(set(text_file.read_bytes()))
@@ -33,6 +35,10 @@ def config_of(task, text_file, images, strokes):
   elif task == 'image_classification':
     config.data.update({'path': str(images), 'num_classes': 2, 'num_valid': 16})
     config.data.update({'image_shape': (8, 8, 3), 'batch_size': 16})
+  elif task == 'translation':
+    del config.data.dir
+    config.data.update({'name': 'translation', 'path': str(pairs)})
+    config.data.update({'vocab_size': 60, 'tokens_per_batch': 128})
   else:
     config.data.update({'path': str(strokes), 'min_points': 2})
     config.data.update({'batch_size': 2})
@@ -51,9 +57,9 @@ def shapes_of(tree):
 @pytest.mark.parametrize('num_seeds', [1, 2])
 @pytest.mark.parametrize('task', ROWS)
 def test_steps_lower_for_all_platforms(
-  task, num_seeds, text_file, small_images, lines_file
+  task, num_seeds, text_file, small_images, lines_file, pairs_file
 ):
-  config = config_of(task, text_file, small_images, lines_file)
+  config = config_of(task, text_file, small_images, lines_file, pairs_file)
   config.train.accumulate_steps = num_seeds  # 1, and 2 with two seeds
   source = parts.build_source(config)
   task = parts.build_task(config)
@@ -71,8 +77,9 @@ def test_steps_lower_for_all_platforms(
     seeds,
     accumulate_steps=config.train.accumulate_steps,
   )
+  [(arrays, _)] = Feed(source, seeds, sharding.one_device(), 0)(1)
   lowered = export.export(advance, platforms=PLATFORMS)(
-    state, shapes_of(source.arrays()), 10
+    state, shapes_of(arrays), 10
   )
   check(lowered)
 
