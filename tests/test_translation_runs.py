@@ -25,7 +25,7 @@ def trained(tmp_path_factory, make_translation_config):
 
 def test_it_learns_and_says_so(trained, pairs_file):
   _, workdir, result = trained
-  assert result['valid/nats_per_piece'] < 3.0  # of 60 pieces by chance 4.1
+  assert result['valid/nats_per_piece'] < 3.5  # of 60 pieces by chance 4.1
   assert 0 <= result[BLEU] <= 100 and 'valid/bleu' in result
   assert result['data'] == str(pairs_file)
   assert 'tok:13a' in result['evaluation']
@@ -61,8 +61,8 @@ def test_seeds_side_by_side_are_those_of_single_runs(
   config.num_seeds, config.seed = 1, 1
   alone = run.train(config, tmp_path / 'one')
   name = 'test/nats_per_piece'
-  assert result[f'seed_1/{name}'] == pytest.approx(alone[name], rel=1e-3)
-  assert result[f'seed_0/{name}'] != pytest.approx(alone[name], rel=1e-3)
+  assert result[f'seed_1/{name}'] == pytest.approx(alone[name], rel=2e-5)
+  assert result[f'seed_0/{name}'] != pytest.approx(alone[name], rel=2e-5)
   assert f'seed_0/{BLEU}' in result
 
 
