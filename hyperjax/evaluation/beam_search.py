@@ -100,6 +100,7 @@ def beam_search(
   coverage_penalty: float = 0.0,
   source_mask: Array | None = None,
   keep_attention: bool = False,
+  num_best: int | None = None,
 ) -> Beams:
   """Looks for the hypotheses of highest score; call it within `jax.jit`.
 
@@ -113,8 +114,8 @@ def beam_search(
   A sentence has a limit of its own, so that no translation depends on what
   else is in the batch or on padding: at place `max_lengths[b] - 1` END is the
   only choice, at the probability that the model gives it. A sentence is done
-  before that once no alive hypothesis can score above its K finished ones,
-  which changes no result.
+  before that once no alive hypothesis can score above its `num_best` finished
+  ones, which changes none of those.
 
   BEGIN and PAD are never written; their probability is not shared out.
 
@@ -139,6 +140,8 @@ def beam_search(
     coverage_penalty: beta, at least 0.
     source_mask: bool [B, S], which source places count in cp; None is all.
     keep_attention: whether to return the attention, at B * K * L * S floats.
+    num_best: how many of the hypotheses are wanted; None is K. The others are
+      the best that were found until these were certain.
 
   Returns:
     The K best hypotheses of each sentence.
@@ -152,6 +155,9 @@ def beam_search(
     raise ValueError(
       f'{length_penalty=} and {coverage_penalty=} must be at least 0'
     )
+  num_best = beam_size if num_best is None else num_best
+  if not 1 <= num_best <= beam_size:
+    raise ValueError(f'{num_best=} must be from 1 to {beam_size=}')
   if max_lengths.shape != (batch_size,):
     raise ValueError(f'max_lengths: {max_lengths.shape}, not {(batch_size,)}')
   limits = jnp.clip(max_lengths, 0, max_length)[:, None]
@@ -177,7 +183,7 @@ def beam_search(
     alive = _go_on(alive, candidates, place, end, beam_size)
     # Without alive hypotheses a sentence stands still.
     best = score.bound(alive.log_probs[:, :1], limits)
-    done = best <= finished.scores[:, -1:]
+    done = best <= finished.scores[:, num_best - 1 : num_best]
     log_probs = jnp.where(done, -jnp.inf, alive.log_probs)
     return place + 1, alive._replace(log_probs=log_probs), finished
 

@@ -217,6 +217,7 @@ def make_search(
       end=END,
       pad=PAD,
       source_mask=mask,
+      num_best=1,
       **options,
     )
 

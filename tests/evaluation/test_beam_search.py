@@ -108,7 +108,7 @@ def step_of(tables, on_step=None):
   jax.jit,
   static_argnames=[
     *('beam_size', 'max_length', 'begin', 'end', 'pad', 'keep_attention'),
-    *('length_penalty', 'coverage_penalty', 'on_step'),
+    *('length_penalty', 'coverage_penalty', 'num_best', 'on_step'),
   ],
 )
 def find(tables, carry, limits, source_mask, on_step=None, **options):
@@ -230,6 +230,49 @@ def test_stops_early_where_nothing_can_change(alpha):
   assert 2 <= len(steps) < 79
   for row in range(4):
     assert_beams(beams, row, slow_search(tables, row, 2, alpha, 0.1))
+
+
+@pytest.mark.parametrize('num_best', [1, 2])
+def test_those_that_are_wanted_are_found_sooner(num_best):
+  limits = np.random.default_rng(1).integers(1, 12, 30)
+  tables = Tables(4, limits, vocab_size=7, scale=1.5)
+  tables.logits[..., END] += np.linspace(-1, 3, 30)[:, None]
+  counts, results = [], []
+  for wanted in (num_best, None):
+    steps = []
+    found = tables.search(
+      4, 0.2, 0.2, num_best=wanted, on_step=functools.partial(steps.append, 1)
+    )
+    jax.effects_barrier()
+    counts.append(len(steps))
+    results.append(found)
+  few, all_of_them = (
+    jax.tree.map(lambda x: x[:, :num_best], beams) for beams in results
+  )
+  for x, y in zip(few, all_of_them, strict=True):
+    np.testing.assert_array_equal(x, y)
+  assert counts[0] <= counts[1]
+
+
+def test_one_that_is_wanted_ends_the_search():
+  # END is certain enough at once, but a second hypothesis takes its time.
+  tables = Tables(0, [50], vocab_size=4)
+  tables.logits[0] = np.log([0.01, 0.01, 0.97, 0.01])
+  counts = []
+  for wanted in (1, 2):
+    steps = []
+    tables.search(
+      2, num_best=wanted, on_step=functools.partial(steps.append, 1)
+    )
+    jax.effects_barrier()
+    counts.append(len(steps))
+  assert counts[0] == 1 < counts[1]
+
+
+@pytest.mark.parametrize('num_best', [0, 3])
+def test_more_than_there_are_can_not_be_wanted(num_best):
+  with pytest.raises(ValueError, match='num_best'):
+    Tables(0, [5], vocab_size=4).search(2, num_best=num_best)
 
 
 @pytest.mark.parametrize(('alpha', 'best'), [(0.0, 1), (0.5, 5)])
