@@ -89,8 +89,8 @@ def test_a_name_unlike_all_lists_the_files_that_can_be_built(name):
   message = refusal(by_name.find, 'data', name, 'config.data.name')
   assert message.startswith('config.data.name: ')
   assert (
-    'known: cifar10, enwik8, iam_ondb, images, mnist, ptb, strokes, '
-    'synthetic_handwriting, text'
+    'known: cifar10, enwik8, iam_ondb, images, mnist, multi30k, ptb, strokes, '
+    'synthetic_handwriting, text, translation, wmt14'
   ) in message
   assert 'stdlib' not in message  # a file of the package, without a `build`
 
