@@ -246,9 +246,14 @@ def _continue(step, alive, place):
 
 def _candidates(log_probs, number):
   """The most probable continuations: log P, parent and symbol, each [B, N]."""
-  batch_size, _, vocab_size = log_probs.shape
-  log_probs, index = jax.lax.top_k(log_probs.reshape(batch_size, -1), number)
-  return log_probs, index // vocab_size, index % vocab_size
+  # Those of each parent first: they are few, and the rows of top_k short.
+  log_probs, symbols = jax.lax.top_k(
+    log_probs, min(number, log_probs.shape[-1])
+  )
+  width = log_probs.shape[-1]
+  log_probs, symbols = (x.reshape(x.shape[0], -1) for x in (log_probs, symbols))
+  log_probs, index = jax.lax.top_k(log_probs, number)
+  return log_probs, index // width, _take(symbols, index)
 
 
 def _finish(alive, finished, candidates, place, end, score):
