@@ -1,8 +1,9 @@
 """Measures training speed and memory, side by side with others.
 
     python scripts/bench.py [--quick]
-      [--parts=speed,resnet,handwriting,memory,start,gap,parity]
+      [--parts=speed,resnet,handwriting,translation,memory,start,gap,parity]
       [--shapes=ptb-32x50,...] [--repeats=7] [--out=experiments/speed]
+      [--translators=WORKDIR,...]
 
 All contenders of a shape take turns, so that a slow moment of the machine
 meets them all; a figure is the median of its turns. Writes DEVICE.json and
@@ -40,7 +41,7 @@ from speed.contenders import (
 from speed.tables import markdown
 
 PARTS = (
-  *('speed', 'resnet', 'handwriting'),
+  *('speed', 'resnet', 'handwriting', 'translation'),
   *('memory', 'start', 'gap', 'parity'),
 )
 KINDS = ('forward', 'gradient', 'train step')
@@ -49,6 +50,9 @@ _QUICK = flags.DEFINE_bool('quick', False, 'One small shape, train steps only.')
 _PARTS = flags.DEFINE_list('parts', [*PARTS], 'What to measure.')
 _SHAPES = flags.DEFINE_list('shapes', [], 'Shapes; none means all.')
 _REPEATS = flags.DEFINE_integer('repeats', 7, 'Turns of each contender.')
+_TRANSLATORS = flags.DEFINE_list(
+  'translators', [], 'Runs of configs/multi30k.py; none takes fresh weights.'
+)
 _OUT = flags.DEFINE_string('out', 'experiments/speed', 'Where results go.')
 
 
@@ -131,6 +135,8 @@ def main(argv: Sequence[str]) -> None:
     result['resnet'] = measures.resnet(repeats)
   if 'handwriting' in parts:
     result['handwriting'] = measures.handwriting(repeats)
+  if 'translation' in parts:
+    result['translation'] = measures.translation(repeats, _TRANSLATORS.value)
   if 'memory' in parts:
     result['memory'] = measures.memory()
   if 'gap' in parts:

@@ -1,5 +1,6 @@
 """Translating sentences, in nats per word piece and in BLEU."""
 
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -221,7 +222,7 @@ def make_search(
       **options,
     )
 
-  return lambda source: search(variables, source)
+  return functools.partial(search, variables)
 
 
 def _nats(model, batch, key=None):

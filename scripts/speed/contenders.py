@@ -57,6 +57,8 @@ ACCELERATOR_SHAPES = {
 }
 RESNETS = 'wrn_40_2', 'hyper_wrn_40_2'  # of configs/cifar10.py
 PENS = 'lstm_900', 'hyper_lstm_900'  # of configs/handwriting.py
+TRANSLATORS = 'lstm', 'ln_hyper_lstm'  # of configs/multi30k.py
+SENTENCES = 256  # to translate
 RESNET_BATCHES = {'cpu': 32, 'accelerator': 128}
 QUICK = {'ptb-32x10': Shape(1000, 128, 16, 50, 32, 10)}
 FULL = Shape(1000, 128, 16, 50, 128, 100)  # of `memory`

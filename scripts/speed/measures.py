@@ -1,5 +1,6 @@
 """What is measured, and how: each function makes a part of the result."""
 
+import functools
 import os
 import pathlib
 import shlex
@@ -16,9 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from hyperjax import config as configs
-from hyperjax import parts
+from hyperjax import parts, run
+from hyperjax import workdir as files
+from hyperjax.data import translation as corpora
 from hyperjax.errors import UserError
+from hyperjax.evaluation.translate import WIDTH, translate
 from hyperjax.nn.unroll import steps_run
+from hyperjax.tasks.translation import make_search
 from hyperjax.training import hosts, loop
 from hyperjax.training.hooks import Every, Hook
 from hyperjax.training.progress import say
@@ -33,7 +38,9 @@ from speed.contenders import (
   PENS,
   RESNET_BATCHES,
   RESNETS,
+  SENTENCES,
   SHAPES,
+  TRANSLATORS,
   FixedImages,
   Shape,
   cudnn,
@@ -256,6 +263,84 @@ def handwriting(repeats: int) -> dict[str, Any]:
       }
       for row, turns in seconds.items()
     ],
+  }
+
+
+def translation(repeats: int, workdirs: Sequence[str]) -> dict[str, Any]:
+  """Beam search over the first sentences of a test set of Multi30k.
+
+  Of trained runs where these are given. Fresh weights find no end, so that
+  each sentence is written to its limit: the longest that any model takes.
+
+  Args:
+    repeats: turns of each model.
+    workdirs: of runs of configs/multi30k.py; none means fresh weights.
+  """
+  models = {}
+  for workdir in workdirs:
+    trained = files.read_config(pathlib.Path(workdir))
+    models[trained.model.cell] = trained, run.load(workdir)[0]
+  for row in () if workdirs else TRANSLATORS:
+    config = configs.load(f'configs/multi30k.py:{row}')
+    task = parts.build_task(parts.resolve(config))
+    models[row] = config, task.merge(task.init(jax.random.key(0)))
+  config = configs.load('configs/multi30k.py')
+  request, source = config.sample, parts.build_source(config)
+  texts = source.texts('test_2016_flickr')[:SENTENCES]
+  sentences = [sentence for sentence, _ in texts]
+  pieces = corpora.pieces_of(source.meta)
+  widths, calls = {}, {}
+  for row, (_, model) in models.items():
+    search = make_search(
+      model,
+      beam_size=request.beam_size,
+      length_penalty=request.length_penalty,
+      coverage_penalty=request.coverage_penalty,
+    )
+    say(f'translation: compiling {row}')
+    widths[row] = _widest(search, pieces, sentences, request.batch_size)
+    calls[row] = functools.partial(
+      translate, search, pieces, sentences, request.batch_size
+    )
+  seconds, written = {row: [] for row in calls}, {}
+  for turn in range(repeats + 1):
+    for row, call in calls.items():
+      began = time.perf_counter()
+      found = call()
+      if turn:  # the first turn compiles
+        seconds[row].append(time.perf_counter() - began)
+      written[row] = sum(len(translated.target) for translated in found)
+  return {
+    'data': source.meta['name'],
+    'sentences': len(sentences),
+    'batch': request.batch_size,
+    'beam': request.beam_size,
+    'trained': bool(workdirs),
+    'rows': [
+      {
+        'row': row,
+        'parameters': parts.parameters(models[row][0]),
+        **_spread(turns),
+        'sentences_per_second': len(sentences) / statistics.median(turns),
+        'pieces_per_sentence': written[row] / len(sentences),
+        **widths[row],
+      }
+      for row, turns in seconds.items()
+    ],
+  }
+
+
+def _widest(search, pieces, sentences, batch_size):
+  """What the search of the widest batch keeps in memory, in MiB."""
+  longest = max(map(len, pieces.encode(sentences))) + 1
+  width = -(-longest // WIDTH) * WIDTH
+  source = jax.ShapeDtypeStruct((batch_size, width), jnp.int32)
+  memory = search.func.lower(*search.args, source).compile().memory_analysis()
+  return {
+    'width': width,
+    'temporaries_mib': memory.temp_size_in_bytes / 2**20,
+    'weights_mib': memory.argument_size_in_bytes / 2**20,
+    'results_mib': memory.output_size_in_bytes / 2**20,
   }
 
 

@@ -53,6 +53,33 @@ def markdown(result: dict[str, Any]) -> str:
       cells.append(f'{r["compile_seconds"]:.1f}')
       lines.append(f'| `{r["row"]}` | {" | ".join(cells)} |')
     lines.append('')
+  if part := result.get('translation'):
+    models = (
+      'Trained models.'
+      if part['trained']
+      else 'Fresh weights, which write each sentence to its limit.'
+    )
+    lines += [
+      f'## Translation, beam {part["beam"]}',
+      '',
+      f'{part["sentences"]} sentences of {part["data"]}, {part["batch"]} side',
+      f'by side. {models} Memory is that of the widest batch,',
+      f'{part["rows"][0]["width"]} pieces.',
+      '',
+      '|  | parameters | seconds | least | most | sentences/s |'
+      ' pieces written | temporaries MiB | weights MiB |',
+      f'| --- |{" ---: |" * 8}',
+    ]
+    for r in part['rows']:
+      cells = [f'{r["parameters"]:,}']
+      times = ('milliseconds', 'least', 'most')
+      cells += [f'{r[k] / 1e3:,.2f}' for k in times]
+      cells.append(f'{r["sentences_per_second"]:,.1f}')
+      cells.append(f'{r["pieces_per_sentence"]:,.1f}')
+      cells.append(f'{r["temporaries_mib"]:,.1f}')
+      cells.append(f'{r["weights_mib"]:,.1f}')
+      lines.append(f'| `{r["row"]}` | {" | ".join(cells)} |')
+    lines.append('')
   if rows := result.get('memory'):
     lines += [
       '## Peak temporaries',
