@@ -15,6 +15,7 @@ data's name are as in the run, with the paths of the machine it ran on.
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -254,12 +255,11 @@ def _read(
 def _build(path, allow_imports):
   """The task of a config file, and its variables as shapes."""
   keys = 'model', 'task', 'data', 'train', 'eval'
-  config = complete(ConfigDict(files.read_json(path, *keys)))
+  stored = files.read_json(path, *keys)
+  guard = contextlib.nullcontext() if allow_imports else by_name.own_alone()
   try:
-    if allow_imports:
-      task = parts.build_task(config)
-      return task, parts.shapes_of(task), config
-    with by_name.own_alone():
+    with guard:
+      config = complete(ConfigDict(stored))
       task = parts.build_task(config)
       return task, parts.shapes_of(task), config
   except by_name.ForeignModuleError as error:
@@ -269,13 +269,19 @@ def _build(path, allow_imports):
     ) from error
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
+  except (AttributeError, TypeError, ValueError) as error:
+    line = str(error).split('\n')[0][:120]
+    raise UserError(f'{path} describes no model: {line}') from error
 
 
 def _load_arrays(path, shapes):
   """The arrays of a file, checked against the shapes of a model."""
   try:
     found = safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+  except (
+    safetensors.SafetensorError,
+    *(AttributeError, OSError, TypeError, ValueError),  # of types NumPy lacks
+  ) as error:
     line = str(error).split('\n')[0][:120]
     raise UserError(
       f'{path} is damaged: {line}; copy the folder again'

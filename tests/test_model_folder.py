@@ -267,8 +267,10 @@ def shift_offsets(header):
   header[name]['data_offsets'] = [n + 4 for n in header[name]['data_offsets']]
 
 
-def unknown_type(header):
-  header[next(iter(header))]['dtype'] = 'F65'
+def foreign_type(header):  # one that NumPy does not have
+  first = header[next(iter(header))]
+  begin, end = first['data_offsets']
+  first.update({'dtype': 'F8_E4M3', 'shape': [end - begin]})
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ def unknown_type(header):
     'header beyond the file': lambda d: struct.pack('<Q', len(d)) + d[8:],
     'endless header': lambda data: b'\xff' * 8 + data[8:],
     'offsets': lambda data: reheaded(data, shift_offsets),
-    'type': lambda data: reheaded(data, unknown_type),
+    'type': lambda data: reheaded(data, foreign_type),
     'pickle': lambda data: pickle.dumps({'a': 1}),
     'a bit': lambda data: data[:-1] + bytes([data[-1] ^ 1]),
   }.items(),
@@ -318,9 +320,13 @@ def test_other_arrays_than_the_models_are_named(copied, change, words):
     model_folder.load(copied)
 
 
-def test_missing_and_broken_files_are_named(copied):
+def test_missing_and_broken_files_are_named(copied, trained):
   (copied / CONFIG).write_text('{}')
   with pytest.raises(UserError, match='is damaged: it has no mode'):
+    model_folder.load(copied)
+  content = files.read_json(trained[0] / CONFIG)
+  files.write_json(copied / CONFIG, content | {'unroll': [1]})
+  with pytest.raises(UserError, match='describes no model'):
     model_folder.load(copied)
   (copied / DATA).unlink()
   with pytest.raises(UserError, match='exported model: it has no data'):
