@@ -20,7 +20,11 @@ from hyperjax.nn.unroll import unroll
 
 INPUTS, SIZE, HYPER, Z, BATCH, TIME = 3, 6, 5, 2, 4, 5
 LAYOUTS = 'first', 'last', 'magenta'
-CASES = list(itertools.product(LAYOUTS, ('lstm', 'hyper_lstm'), (False, True)))
+CASES = [
+  case
+  for case in itertools.product(LAYOUTS, ('lstm', 'hyper_lstm'), (False, True))
+  if case != ('magenta', 'hyper_lstm', False)  # which is not quite without
+]
 
 
 def shapes_of(layout, kind, layer_norm):
@@ -293,6 +297,13 @@ def test_an_inner_cell_of_another_width_is_named():
   with pytest.raises(
     UserError, match=r"'LSTMCell/W_xh' is \[8, 20\]; it should be \[9, 20\]"
   ):
+    supercell.cell_of(v)
+
+
+def test_magentas_norm_of_c_alone_is_refused():
+  v = make('magenta', 'hyper_lstm', layer_norm=False)
+  v |= {f'ln_c/ln_{name}': np.ones(SIZE) for name in ('gamma', 'beta')}
+  with pytest.raises(UserError, match='ln_i/ln_gamma'):
     supercell.cell_of(v)
 
 
