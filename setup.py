@@ -37,6 +37,7 @@ setup(
     'orbax-checkpoint>=0.12.8',
     'pillow>=11.0',
     'requests>=2.31',
+    'safetensors>=0.5',
     'sacrebleu>=2.5',
     'sentencepiece>=0.2.1',
     'tensorboardX>=2.6',

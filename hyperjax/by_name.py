@@ -5,16 +5,34 @@
 package is imported as it is, so users extend from outside.
 """
 
+import contextlib
+import contextvars
 import functools
 import importlib
 import importlib.util
 import inspect
 import numbers
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hyperjax.errors import UserError, did_you_mean
+
+_own_alone = contextvars.ContextVar('own_alone', default=False)
+
+
+class ForeignModuleError(UserError):
+  """A name of a module from outside hyperjax, where none is to be imported."""
+
+
+@contextlib.contextmanager
+def own_alone() -> Iterator[None]:
+  """Within it, `find` imports hyperjax's own modules and no others."""
+  token = _own_alone.set(True)
+  try:
+    yield
+  finally:
+    _own_alone.reset(token)
 
 
 def find(package: str, name: str, field: str) -> Callable[..., Any]:
@@ -26,10 +44,13 @@ def find(package: str, name: str, field: str) -> Callable[..., Any]:
     field: the config's field that holds the name, for messages.
 
   Raises:
-    UserError: there is no such module, or it has no `build`.
+    UserError: there is no such module, or it has no `build`; a
+      `ForeignModuleError` within `own_alone`.
   """
   parent = importlib.import_module(f'hyperjax.{package}')
   known = [module.name for module in pkgutil.iter_modules(parent.__path__)]
+  if name not in known and _own_alone.get():
+    raise ForeignModuleError(f"{field}: '{name}' is not in hyperjax.{package}")
   target = f'hyperjax.{package}.{name}' if name in known else name
   try:
     found = importlib.util.find_spec(target)

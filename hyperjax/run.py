@@ -381,21 +381,21 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> str:
   return '\n'.join(map(str, sampled.draw(folder, sampled.name)))
 
 
-def load(
-  workdir: str | pathlib.Path, seed: int | None = None
-) -> tuple[nnx.Module, dict[str, Any]]:
-  """The best model of a run as a Flax module, and the data's `meta`.
-
-  What its config names (a cell or task of your own, say) must be importable.
+def best(
+  workdir: pathlib.Path, seed: int | None = None
+) -> tuple[Task, Variables, dict[str, Any], int, int]:
+  """The variables of a seed's best step on validation.
 
   Args:
     workdir: of a run that has evaluated at least once.
     seed: one of the run's seeds; None takes the first.
 
+  Returns:
+    The task, its variables, the data's meta, the seed and the step.
+
   Raises:
     UserError: there is no such run or seed, or its checkpoints are damaged.
   """
-  workdir = pathlib.Path(workdir)
   config = files.read_config(workdir)
   config.eval.step = 0
   task, found, meta, _ = restore(config, workdir)
@@ -404,4 +404,17 @@ def load(
     raise UserError(
       f'{workdir}: no seed {seed}; there: {", ".join(map(str, found))}'
     )
-  return task.merge(found[seed][0]), meta
+  variables, step = found[seed]
+  return task, variables, meta, seed, step
+
+
+def load(
+  workdir: str | pathlib.Path, seed: int | None = None
+) -> tuple[nnx.Module, dict[str, Any]]:
+  """The best model of a run as a Flax module, and the data's `meta`.
+
+  What its config names (a cell or task of your own, say) must be importable.
+  See `best`.
+  """
+  task, variables, meta, *_ = best(pathlib.Path(workdir), seed)
+  return task.merge(variables), meta

@@ -33,6 +33,10 @@ ALLOWED = {
   'budget': BOTTOM,
   'command_line': {'config', 'training', *BOTTOM},
   'workdir': {'config', 'training', *BOTTOM},
+  'model_card': set(),
+  'model_folder': {
+    *('run', 'parts', 'workdir', 'config', 'model_card', 'training', *BOTTOM),
+  },
 }
 
 
