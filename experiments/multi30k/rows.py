@@ -3,12 +3,12 @@
 from experiments.table import Row, Table
 
 
-def _row(cell, label):
+def _row(cell, label, learning_rate):
   return Row(
     name=cell,
     label=label,
     config=f'configs/multi30k.py:{cell}',
-    search=('optimizer.learning_rate', (3e-3, 6e-3)),
+    overrides={'optimizer.learning_rate': learning_rate},
     num_seeds=2,
   )
 
@@ -24,7 +24,10 @@ TABLE = Table(
   data='Multi30k',
   protocol=(
     'a study of our own: 3,000,000 parameters, 3,200 steps of about 1,000 '
-    'pieces of words, the learning rate chosen on validation data'
+    'pieces of words'
   ),
-  rows=[_row('lstm', 'LSTM'), _row('ln_hyper_lstm', 'LN HyperLSTM')],
+  rows=[
+    _row('lstm', 'LSTM', 6e-3),
+    _row('ln_hyper_lstm', 'LN HyperLSTM', 3e-3),
+  ],
 )
