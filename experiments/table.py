@@ -1,4 +1,8 @@
-"""What a table is made of, and the records of its runs."""
+"""What a table is made of, and the records of its runs.
+
+Beside `FIELDS`, a record may have `search` (of a row that searches) and `curve`
+(the objective on quick validation, by step; older ones have none).
+"""
 
 import dataclasses
 import json
@@ -87,6 +91,7 @@ class Table:
     objective: the metric that chooses between the values of a search.
     rows: of this project.
     data: the name that the canonical data has in a result.
+    paper: which of the paper's tables; empty for a study of our own.
     protocol: 'paper', or what is different.
     references: rows that the paper quotes.
     notes: what the reader should know, below the table.
@@ -97,6 +102,7 @@ class Table:
   objective: str
   rows: Sequence[Row]
   data: str
+  paper: str = ''
   protocol: str = 'paper'
   references: Sequence[Reference] = ()
   notes: str = ''
