@@ -8,7 +8,6 @@ from typing import Any
 
 from experiments import table
 from hyperjax import config as configs
-from hyperjax import parts
 
 # As the paper prints them; three where it prints none.
 DECIMALS = {'error_percent': 2, 'nats_per_sequence': 1, 'bleu': 2}
@@ -27,6 +26,11 @@ class Column:
 
   title: str
   source: str = ''
+
+  @property
+  def heading(self) -> str:
+    """The title; what the paper prints stands behind ours as 'paper'."""
+    return 'paper' if self.source == 'paper' else self.title
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,11 +195,7 @@ def _is_the_papers(record):
 
 def _own(definition, row, records: Sequence[Record], footnotes):
   """A line of ours."""
-  count = (
-    records[0]['parameters']
-    if records
-    else parts.parameters(table.config_of(row))
-  )
+  count = records[0]['parameters'] if records else table.parameters(row)
   cells = [f'{count:,}', row.paper_parameters or EMPTY]
   whole = [record for record in records if record['diverged_at'] is None]
   missing = 'diverged' if records and not whole else 'not run'

@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from hyperjax import config as configs
+from hyperjax import parts
 from hyperjax import workdir as files
 from hyperjax.errors import UserError, did_you_mean
 
@@ -135,6 +136,18 @@ def config_of(row: Row, budget: float = 1.0, data_dir: str = '') -> ConfigDict:
   override(config, fields)
   configs.scale_steps(config, budget)
   return config
+
+
+# By row: finding the size for a budget takes seconds, and a report asks often.
+_COUNTS: dict[str, int] = {}
+
+
+def parameters(row: Row) -> int:
+  """How many parameters a row's network has."""
+  key = f'{row.config} {sorted(row.overrides.items())}'
+  if key not in _COUNTS:
+    _COUNTS[key] = parts.parameters(config_of(row))
+  return _COUNTS[key]
 
 
 def override(config: ConfigDict, fields: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ class Page:
   def __init__(self, write, read):
     self._write, self._read = write, read
     self._numbers = itertools.count(1)
+    self._rest = b''
     self._session = None
     self.events = []
     target = self.send('Target.createTarget', url='about:blank')['targetId']
@@ -97,13 +98,12 @@ class Page:
 
   def _next(self):
     """The next message of the browser."""
-    message = b''
-    while not message.endswith(b'\0'):
-      byte = self._read.read(1)
-      if not byte:
+    while b'\0' not in self._rest:
+      if not (more := os.read(self._read.fileno(), 1 << 16)):
         raise RuntimeError('the browser has ended')
-      message += byte
-    return json.loads(message[:-1])
+      self._rest += more
+    message, _, self._rest = self._rest.partition(b'\0')
+    return json.loads(message)
 
 
 @contextlib.contextmanager

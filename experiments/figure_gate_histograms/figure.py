@@ -7,7 +7,7 @@ FIGURE = Figure(
   paper='Figure 5',
   pictures={'gates.png': 'Histograms of the gates of each cell'},
   command=(
-    'python scripts/draw_weights.py --workdir=RUN '
+    'python scripts/draw_weights.py --workdir=RUN,RUN2 '
     '--out=experiments/figure_gate_histograms'
   ),
 )

@@ -6,10 +6,12 @@ FIGURE = Figure(
   title='Changes of the weights of a HyperLSTM over a text',
   paper='Figure 4',
   pictures={
-    'weights.png': 'A text, and below each character how much each gate changes',
+    'weight_changes.png': (
+      'A text, and below each character the change of each gate'
+    ),
   },
   command=(
-    'python scripts/draw_weights.py --workdir=RUN '
+    'python scripts/draw_weights.py --workdir=RUN --text=TEXT '
     '--out=experiments/figure_weight_changes'
   ),
 )
