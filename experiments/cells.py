@@ -78,6 +78,11 @@ class View:
     """The lines of our rows."""
     return [line for line in self.lines if line.row]
 
+  @property
+  def run(self) -> set[str]:
+    """The names of our rows that have records."""
+    return {line.row.name for line in self.own if line.records}
+
 
 def view(name: str, root: pathlib.Path = table.FOLDER) -> View:
   """The cells of a table, from its rows and records.

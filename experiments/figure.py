@@ -20,7 +20,8 @@ class Figure:
     paper: which of the paper's figures.
     pictures: files, from the folder of the figure on, and what each shows.
     command: that draws them.
-    protocol: of the drawn run: 'paper', or what is different.
+    protocol: of the drawn run: 'paper', or what is different; empty while
+      nothing is drawn.
     notes: what the reader should know, in Markdown.
   """
 
@@ -28,7 +29,7 @@ class Figure:
   paper: str
   pictures: Mapping[str, str]
   command: str
-  protocol: str = 'paper'
+  protocol: str = ''
   notes: str = ''
 
 
@@ -38,14 +39,24 @@ def names(root: pathlib.Path = table.FOLDER) -> list[str]:
 
 
 def load(name: str, root: pathlib.Path = table.FOLDER) -> Figure:
-  """The figure of a folder."""
+  """The figure of a folder.
+
+  Raises:
+    UserError: there is none, or it is drawn and does not say of what run.
+  """
   known = names(root)
   if name not in known:
     raise UserError(f"--table: no figure '{name}'{did_you_mean(name, known)}")
-  return runpy.run_path(str(root / name / 'figure.py'))['FIGURE']
-
-
-def drawn(name: str, root: pathlib.Path = table.FOLDER) -> dict[str, bool]:
-  """Which pictures of a figure are there, by file."""
   folder = root / name
-  return {file: (folder / file).exists() for file in load(name, root).pictures}
+  figure = runpy.run_path(str(folder / 'figure.py'))['FIGURE']
+  if any(drawn(figure, folder).values()) and not figure.protocol:
+    raise UserError(
+      f'{folder / "figure.py"}: protocol is empty and a picture is there; give '
+      f"'paper', or what was different in the run that it is of"
+    )
+  return figure
+
+
+def drawn(figure: Figure, folder: pathlib.Path) -> dict[str, bool]:
+  """Which pictures of a figure are there, by file."""
+  return {file: (folder / file).exists() for file in figure.pictures}

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 
 from experiments import cells, curves, figure, render, table
 from hyperjax import workdir as files
+from hyperjax.errors import UserError
 
 TYPES = {'.png': 'image/png', '.svg': 'image/svg+xml', '.jpg': 'image/jpeg'}
 # These stand below each row, with all else about its runs.
@@ -87,7 +88,7 @@ def _section(name, root, pictures) -> dict[str, Any]:
     }
   if name in figure.names(root):
     definition = figure.load(name, root)
-    there = figure.drawn(name, root)
+    there = figure.drawn(definition, root / name)
     return section | {
       'kind': 'figure',
       'paper': definition.paper,
@@ -119,7 +120,6 @@ def _summary(sections) -> dict[str, Any]:
         lines[line.status].append((section, line))
   figures = [one for one in sections if one['kind'] == 'figure']
   studies = [one['view'] for one in sections if one['kind'] == 'study']
-  own = [line for view in studies for line in view.own]
   return {
     'lines': lines,
     'rows': sum(len(found) for found in lines.values()),
@@ -129,8 +129,8 @@ def _summary(sections) -> dict[str, Any]:
       one['drawn'] and one['protocol'] == 'paper' for one in figures
     ),
     'studies': len(studies),
-    'study_rows': len(own),
-    'study_rows_run': sum(bool(line.records) for line in own),
+    'study_rows': sum(len(view.definition.rows) for view in studies),
+    'study_rows_run': sum(len(view.run) for view in studies),
   }
 
 
@@ -199,6 +199,14 @@ def write(
   names: Sequence[str] | None = None,
   root: pathlib.Path = table.FOLDER,
 ) -> None:
-  """Writes the page into a file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(html(names, root), encoding='utf-8')
+  """Writes the page into a file.
+
+  Raises:
+    UserError: the file can not be written.
+  """
+  text = html(names, root)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+  except OSError as error:
+    raise UserError(f'--html={path}: {error.strerror}') from error

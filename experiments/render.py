@@ -102,7 +102,7 @@ def _origins(view):
 
 def _figure(name, root):
   definition = figure.load(name, root)
-  there = figure.drawn(name, root)
+  there = figure.drawn(definition, root / name)
   parts = [f'# {definition.title} ({definition.paper})']
   for file, caption in definition.pictures.items():
     parts.append(

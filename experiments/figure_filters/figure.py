@@ -13,4 +13,5 @@ FIGURE = Figure(
     '--workdir=runs/experiments/mnist/hyper_conv-1/seeds-0-to-2 '
     '--beside=runs/experiments/mnist/conv-1/seeds-0-to-2'
   ),
+  protocol='networks trained as the rows of experiments/mnist',
 )

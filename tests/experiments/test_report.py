@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments import figure, page, render, table
+from hyperjax.errors import UserError
 from tests import browser
 from tests.counts import TABLES
 from tests.experiments.test_table import RECORD, ROWS
@@ -340,6 +341,10 @@ def test_a_picture_that_is_not_there_is_not_drawn(tmp_path):
   assert "Not the paper's protocol: a toy." in text
   assert (folder / 'figure.md').read_text() == text
   assert page.html(['dots'], tmp_path).count('<img src="data:image/png') == 1
+  path = folder / 'figure.py'
+  path.write_text(FIGURE.replace("'a toy'", "''"))
+  with pytest.raises(UserError, match='protocol is empty and a picture is'):
+    figure.load('dots', tmp_path)
 
 
 def test_measurements_are_shown_as_they_were_written(committed):
@@ -377,8 +382,8 @@ def test_a_browser_shows_every_table_and_picture(opened, committed):
   drawn = {
     (table.FOLDER / name / file).resolve()
     for name in figure.names()
-    for file, there in figure.drawn(name).items()
-    if there
+    for file in figure.load(name).pictures
+    if (table.FOLDER / name / file).exists()
   }
   assert len(pictures) >= len(drawn) > 0
   assert all(width > 0 for width in pictures)
