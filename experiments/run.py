@@ -30,8 +30,7 @@ _BUDGET = flags.DEFINE_float('budget', 1.0, 'Scales steps and schedule.')
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.dir of the runs.')
 _RUNS = flags.DEFINE_string('runs', 'runs/experiments', 'Where workdirs go.')
 
-
-CURVE_POINTS = 60
+CURVE_POINTS = 60  # at most, of a record
 
 
 class _SearchDivergedError(UserError):
