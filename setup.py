@@ -29,6 +29,8 @@ setup(
     'Hershey-Fonts>=2.1',
     'importlib_resources>=6.0',  # tfds needs it and does not declare it
     'jax>=0.10.2,<0.13',
+    'jinja2>=3.1',
+    'markdown-it-py>=4.0',
     'matplotlib>=3.9',
     'ml_collections>=1.1',
     'numpy>=2.0',

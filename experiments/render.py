@@ -1,155 +1,114 @@
-"""Tables as Markdown: our numbers beside the paper's."""
+"""Tables, figures and measurements as Markdown.
+
+What stands under `experiments/`, one folder each: a table (`rows.py`), a figure
+(`figure.py`), or measurements that another command writes as Markdown.
+"""
 
 import pathlib
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from experiments import table
-from hyperjax import config as configs
-from hyperjax import parts
+from experiments import cells, figure, table
+from hyperjax.errors import UserError, did_you_mean
+
+WRITTEN = 'table.md', 'figure.md'
+
+
+def names(root: pathlib.Path = table.FOLDER) -> list[str]:
+  """All folders: the paper's tables, figures, our studies, measurements."""
+  definitions = {name: table.load(name, root) for name in table.names(root)}
+  papers = sorted(
+    (name for name, one in definitions.items() if one.paper),
+    key=lambda name: (
+      not definitions[name].paper.startswith('Table'),
+      definitions[name].paper,
+    ),
+  )
+  studies = [name for name, one in definitions.items() if not one.paper]
+  figures = sorted(
+    figure.names(root), key=lambda name: (figure.load(name, root).paper, name)
+  )
+  found = [*papers, *figures, *studies]
+  rest = {path.parent.name for path in root.glob('*/*.md')} - set(found)
+  return [*found, *sorted(rest)]
 
 
 def markdown(name: str, root: pathlib.Path = table.FOLDER) -> str:
-  """A table in Markdown, from its rows and records.
+  """What stands in a folder, in Markdown.
 
-  Ours is the mean over seeds, with the standard deviation (S - 1 in the
-  denominator) where there are several. Runs below the paper's protocol, or on
-  other data, are marked and said to be so below the table.
+  Raises:
+    UserError: there is no such folder.
   """
-  definition = table.load(name, root)
-  notes = _Notes()
-  head = ['', 'parameters', 'paper']
-  for title in definition.metrics.values():
-    head += [title, 'paper']
-  head += ['seeds', 'steps', 'hours', 'hardware']
-  lines = []
-  groups = _alike(table.records(name, root))
-  for row in definition.rows:
-    settings = {
-      key: value for key, value in groups.items() if key[0] == row.name
-    }
-    for records in settings.values() or [[]]:
-      lines.append(_own(definition, row, records, notes))
-  lines += [_quoted(definition, row) for row in definition.references]
-  # A study that the paper does not have has no column of the paper's.
-  used = [
-    place
-    for place, title in enumerate(head)
-    if title != 'paper' or any(line[place] != '-' for line in lines)
-  ]
-  text = '\n'.join(
-    f'| {" | ".join(line[place] for place in used)} |'
-    for line in [head, ['---'] * len(head), *lines]
-  )
-  parts = [f'# {definition.title}', text, *notes.lines()]
-  if definition.notes:
-    parts.append(definition.notes)
-  return '\n\n'.join(parts) + '\n'
+  if name in table.names(root):
+    return _table(cells.view(name, root))
+  if name in figure.names(root):
+    return _figure(name, root)
+  if pages := measurements(name, root):
+    return '\n'.join(pages.values())
+  known = names(root)
+  raise UserError(f"--table: no table '{name}'{did_you_mean(name, known)}")
+
+
+def measurements(
+  name: str, root: pathlib.Path = table.FOLDER
+) -> dict[str, str]:
+  """The Markdown files of a folder which no definition here writes."""
+  return {
+    path.name: path.read_text(encoding='utf-8')
+    for path in sorted((root / name).glob('*.md'))
+    if path.name not in WRITTEN
+  }
 
 
 def write(name: str, root: pathlib.Path = table.FOLDER) -> str:
-  """Writes the `table.md` of a table; returns its text."""
+  """Writes the `table.md` or `figure.md` of a folder; returns the text."""
   text = markdown(name, root)
-  (root / name / 'table.md').write_text(text, encoding='utf-8')
+  if name in table.names(root):
+    (root / name / 'table.md').write_text(text, encoding='utf-8')
+  elif name in figure.names(root):
+    (root / name / 'figure.md').write_text(text, encoding='utf-8')
   return text
 
 
-class _Notes:
-  """Footnotes, each text once."""
-
-  def __init__(self):
-    self._texts: list[str] = []
-
-  def mark(self, text: str) -> str:
-    """The mark that points to a text."""
-    if text not in self._texts:
-      self._texts.append(text)
-    return f'[{self._texts.index(text) + 1}]'
-
-  def lines(self) -> list[str]:
-    """The footnotes, each behind its mark."""
-    return [f'[{k}] {text}' for k, text in enumerate(self._texts, 1)]
-
-
-def _alike(records) -> dict[tuple, list[dict[str, Any]]]:
-  """Records that may be averaged: of one row, protocol and data."""
-  names = 'row', 'protocol', 'data', 'steps', 'parameters'
-  groups = {}
-  for record in records:
-    key = tuple(record[name] for name in names)
-    groups.setdefault(key, []).append(record)
-  return groups
-
-
-def _own(definition, row, records: Sequence[Mapping[str, Any]], notes):
-  """The cells of a row of ours."""
-  cells = [row.label]
-  count = (
-    records[0]['parameters']
-    if records
-    else parts.parameters(table.config_of(row))
-  )
-  cells += [f'{count:,}', row.paper_parameters or '-']
-  whole = [record for record in records if record['diverged_at'] is None]
-  for metric in definition.metrics:
-    values = [r['metrics'][metric] for r in whole if metric in r['metrics']]
-    missing = 'diverged' if records and not whole else 'not run'
-    cells.append(_value(values) if values else missing)
-    cells.append(row.paper.get(metric, '-'))
-  if not records:
-    return [*cells, *['-'] * 4]
-  marks = [notes.mark(text) for text in _remarks(records)]
-  cells[0] = ' '.join([row.label, *marks])
-  seconds = sum(record['seconds'] / record['num_seeds'] for record in records)
-  hours = seconds / 3600
-  hardware = ', '.join(sorted({record['hardware'] for record in records}))
-  return [
-    *cells,
-    f'{len(whole)}' + f' of {len(records)}' * (len(whole) < len(records)),
-    f'{records[0]["steps"]:,}',
-    f'{hours:,.0f}' if hours >= 10 else f'{hours:.2g}',
-    hardware,
+def _table(view):
+  head = [
+    '',
+    *('paper' if c.source == 'paper' else c.title for c in view.columns),
   ]
+  lines = [head, ['---'] * len(head)]
+  for line in view.lines:
+    marks = [f'[{mark}]' for mark in line.marks]
+    lines.append([' '.join([line.label, *marks]), *line.cells])
+  parts = [
+    f'# {view.definition.title}',
+    '\n'.join(f'| {" | ".join(line)} |' for line in lines),
+    *(f'[{mark}] {text}' for mark, text in enumerate(view.footnotes, 1)),
+    view.definition.notes,
+    '\n'.join(_origins(view)),
+  ]
+  return '\n\n'.join(part for part in parts if part) + '\n'
 
 
-def _remarks(records):
-  """What keeps records from being the paper's, in words."""
-  if records[0]['protocol'] != 'paper':
-    yield f"Not the paper's protocol: {records[0]['protocol']}."
-  if records[0]['data'] != 'canonical':
-    yield f'Other data: {records[0]["data"]}.'
-  if 'search' in records[0]:
-    yield _choice(records[0])
-  for record in records:
-    if record['diverged_at'] is not None:
-      yield (
-        f'Seed {record["seed"]} of {record["row"]} diverged at step '
-        f'{record["diverged_at"]:,} and is left out.'
-      )
+def _origins(view):
+  """The commands that made the lines of ours."""
+  for line in view.own:
+    for command in cells.commands(line):
+      yield f'- {line.label}: `{command}`'
+  missing = [line.row.name for line in view.own if not line.records]
+  if missing:
+    rows = ','.join(missing)
+    yield (
+      f'- not run: `python -m experiments.run --table={view.name} --row={rows}`'
+    )
 
 
-def _choice(record):
-  """How the value of a searched field was chosen, in words."""
-  field = record['search']['field']
-  chosen = dict(configs.flatten(record['config']))[field]
-  found = ', '.join(
-    f'{value}: {"diverged" if bits is None else f"{bits:.3f}"}'
-    for value, bits in record['search']['valid'].items()
-  )
-  return f'{field} {chosen:g}, by validation with seed 0 ({found}).'
-
-
-def _quoted(definition, row):
-  """The cells of a row that the paper quotes."""
-  cells = [row.label, '-', row.paper_parameters or '-']
-  for metric in definition.metrics:
-    cells += ['-', row.paper.get(metric, '-')]
-  return [*cells, *['-'] * 4]
-
-
-def _value(values):
-  mean = statistics.fmean(values)
-  if len(values) == 1:
-    return f'{mean:.3f}'
-  return f'{mean:.3f} ± {statistics.stdev(values):.3f}'
+def _figure(name, root):
+  definition = figure.load(name, root)
+  there = figure.drawn(definition, root / name)
+  parts = [f'# {definition.title} ({definition.paper})']
+  for file, caption in definition.pictures.items():
+    parts.append(
+      f'![{caption}]({file})' if there[file] else f'{caption}: not drawn.'
+    )
+  if any(there.values()) and definition.protocol != 'paper':
+    parts.append(f"Not the paper's protocol: {definition.protocol}.")
+  parts += [definition.notes, f'- `{definition.command}`']
+  return '\n\n'.join(part for part in parts if part) + '\n'

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from experiments import render, table
@@ -20,6 +21,7 @@ from hyperjax import command_line, parts, run
 from hyperjax import workdir as files
 from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.training.progress import say
+from hyperjax.training.writers import read_metrics
 
 _TABLE = flags.DEFINE_string('table', None, 'A folder of experiments/.')
 _ROW = flags.DEFINE_list('row', [], 'Rows; none means all.')
@@ -27,6 +29,8 @@ _SEEDS = flags.DEFINE_integer('seeds', 0, "How many; 0 is the row's number.")
 _BUDGET = flags.DEFINE_float('budget', 1.0, 'Scales steps and schedule.')
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'config.data.dir of the runs.')
 _RUNS = flags.DEFINE_string('runs', 'runs/experiments', 'Where workdirs go.')
+
+CURVE_POINTS = 60  # at most, of a record
 
 
 class _SearchDivergedError(UserError):
@@ -179,6 +183,7 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
   environment = files.read_json(workdir / 'environment.json', 'git')
   stored = files.read_json(workdir / 'config.json')
   canonical = result['data'] == definition.data
+  lines = read_metrics(workdir)
   for seed in range(config.seed, config.seed + config.num_seeds):
     prefix = f'seed_{seed}/'
     own = {
@@ -195,6 +200,11 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
       },
       'best_step': own.get('best_step'),
       'diverged_at': own.get('diverged_at'),
+      'curve': _curve(
+        lines,
+        f'valid_quick/{definition.objective}',
+        prefix if config.num_seeds > 1 else '',
+      ),
       'parameters': result['parameters'],
       'steps': config.train.num_steps,
       'data': 'canonical' if canonical else result['data'],
@@ -207,6 +217,20 @@ def _train(definition, config, workdir) -> Iterator[dict[str, Any]]:
       'seconds': environment.get('seconds', time.monotonic() - start),
       'num_seeds': config.num_seeds,
     }
+
+
+def _curve(lines, metric, prefix):
+  """A seed's metric by step, thinned: `{metric: [[step, value], ...]}`."""
+  name = f'{prefix}{metric}'
+  points = [
+    [line['step'], float(f'{line[name]:.6g}')]
+    for line in lines
+    if line.get(name) is not None
+  ]
+  if len(points) > CURVE_POINTS:
+    kept = np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int)
+    points = [points[k] for k in kept]
+  return {metric: points}
 
 
 def main(argv: Sequence[str]) -> None:

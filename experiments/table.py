@@ -1,4 +1,8 @@
-"""What a table is made of, and the records of its runs."""
+"""What a table is made of, and the records of its runs.
+
+Beside `FIELDS`, a record may have `search` (of a row that searches) and `curve`
+(the objective on quick validation, by step; older ones have none).
+"""
 
 import dataclasses
 import json
@@ -10,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from hyperjax import config as configs
+from hyperjax import parts
 from hyperjax import workdir as files
 from hyperjax.errors import UserError, did_you_mean
 
@@ -87,6 +92,7 @@ class Table:
     objective: the metric that chooses between the values of a search.
     rows: of this project.
     data: the name that the canonical data has in a result.
+    paper: which of the paper's tables; empty for a study of our own.
     protocol: 'paper', or what is different.
     references: rows that the paper quotes.
     notes: what the reader should know, below the table.
@@ -97,6 +103,7 @@ class Table:
   objective: str
   rows: Sequence[Row]
   data: str
+  paper: str = ''
   protocol: str = 'paper'
   references: Sequence[Reference] = ()
   notes: str = ''
@@ -129,6 +136,18 @@ def config_of(row: Row, budget: float = 1.0, data_dir: str = '') -> ConfigDict:
   override(config, fields)
   configs.scale_steps(config, budget)
   return config
+
+
+# By row: finding the size for a budget takes seconds, and a report asks often.
+_COUNTS: dict[str, int] = {}
+
+
+def parameters(row: Row) -> int:
+  """How many parameters a row's network has."""
+  key = f'{row.config} {sorted(row.overrides.items())}'
+  if key not in _COUNTS:
+    _COUNTS[key] = parts.parameters(config_of(row))
+  return _COUNTS[key]
 
 
 def override(config: ConfigDict, fields: Mapping[str, Any]) -> None:

@@ -159,7 +159,7 @@ def environment() -> dict[str, Any]:
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
   return {
     'command': shlex.join(sys.argv),
-    'git': _git_revision(),
+    'git': git_revision(),
     'python': platform.python_version(),
     'versions': {name: metadata.version(name) for name in packages},
     'devices': [str(device.device_kind) for device in jax.devices()],
@@ -181,7 +181,7 @@ def _processor():
 
 
 @functools.cache  # of the code that was loaded, whatever is committed later
-def _git_revision():
+def git_revision() -> str | None:
   """The commit of the checkout that this code runs from, if it is one."""
   try:
     return subprocess.run(

@@ -3,6 +3,7 @@
 # and those alone. Tests of real data look under $HYPERJAX_DATA_DIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+bash scripts/chromium.sh
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

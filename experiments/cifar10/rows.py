@@ -17,6 +17,7 @@ def _row(name, label, error, parameters):
 
 TABLE = Table(
   title='CIFAR-10, test error in percent (Table 2)',
+  paper='Table 2',
   metrics={TEST: 'test', 'valid/error_percent': 'validation'},
   objective='error_percent',
   data='CIFAR-10',

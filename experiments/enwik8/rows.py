@@ -17,6 +17,7 @@ def _row(name, label, test, parameters):
 
 TABLE = Table(
   title='enwik8, bits per character (Table 4)',
+  paper='Table 4',
   metrics={TEST: 'test'},
   objective='bits_per_char',
   data='enwik8',

@@ -17,6 +17,7 @@ def _row(name, label, log_loss, parameters):
 
 TABLE = Table(
   title='IAM-OnDB, nats per sequence (Table 5)',
+  paper='Table 5',
   metrics={VALID: 'validation', 'valid/nats_per_point': 'per point'},
   objective='nats_per_sequence',
   data='IAM-OnDB',

@@ -17,6 +17,7 @@ def _row(name, label, test, valid, parameters):
 
 TABLE = Table(
   title='Penn Treebank, bits per character (Table 3)',
+  paper='Table 3',
   metrics={TEST: 'test', VALID: 'validation'},
   objective='bits_per_char',
   data='Penn Treebank',

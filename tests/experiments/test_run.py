@@ -70,6 +70,10 @@ def test_a_row_is_run_recorded_and_left_alone(root, runs, monkeypatch):
   assert first['num_seeds'] == 2
   assert first['config']['model']['hidden_size'] == 8
   assert first['seconds'] > 0
+  for record in first, second:
+    (curve,) = record['curve'].values()
+    assert [step for step, _ in curve] == [20, 40]
+  assert first['curve'] != second['curve']
 
   monkeypatch.setattr('hyperjax.run.train', None)  # would be called in vain
   fill(root, runs, 'plain')
@@ -161,3 +165,12 @@ def test_groups_of_consecutive_seeds():
   assert list(groups) == [(0, 3), (5, 1), (7, 2)]
   groups = experiments_run._consecutive([0, 1, 2], apart=0)
   assert list(groups) == [(0, 1), (1, 2)]
+
+
+def test_a_curve_keeps_its_ends_and_not_all_between():
+  lines = [{'step': k, 'seed_1/x': float(k)} for k in range(1, 1001)]
+  lines += [{'step': 1001, 'seed_1/x': None}, {'step': 1002}]
+  curve = experiments_run._curve(lines, 'x', 'seed_1/')['x']
+  assert len(curve) == experiments_run.CURVE_POINTS
+  assert curve[0] == [1, 1.0] and curve[-1] == [1000, 1000.0]
+  assert all(step == value for step, value in curve)

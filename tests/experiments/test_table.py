@@ -2,15 +2,20 @@ import json
 
 import pytest
 
-from experiments import render, table
+from experiments import figure, render, table
 from hyperjax import parts
 from hyperjax.errors import UserError
 from tests.counts import BEYOND, TABLES
 
+# The tables with the rows of a config file, where it is not one of its name.
+SPLIT = {'mnist': ['mnist', 'mnist_coordinates']}
+
 
 @pytest.mark.parametrize('name', TABLES)
 def test_the_papers_tables_have_their_rows_and_counts(name):
-  rows = table.load(name).rows
+  rows = [
+    row for one in SPLIT.get(name, [name]) for row in table.load(one).rows
+  ]
   assert {row.name for row in rows} == set(TABLES[name]) - BEYOND
   for row in rows:
     assert parts.parameters(table.config_of(row)) == TABLES[name][row.name]
@@ -27,15 +32,16 @@ def test_every_row_has_a_config_that_holds():
 
 
 def test_the_committed_tables_are_those_of_the_records():
-  for name in table.names():
-    path = table.FOLDER / name / 'table.md'
+  for name in (*table.names(), *figure.names()):
+    file = 'table.md' if name in table.names() else 'figure.md'
+    path = table.FOLDER / name / file
     assert path.read_text() == render.markdown(name), (
       f'{path}: run python -m experiments.report --write'
     )
 
 
 def test_committed_records_are_whole_and_tell_their_origin():
-  defined = {}
+  defined, counts = {}, {}
   for name in table.names():
     for record in table.records(name):
       assert record['table'] == name
@@ -43,8 +49,9 @@ def test_committed_records_are_whole_and_tell_their_origin():
       key = name, row.name, record['budget']
       if key not in defined:
         defined[key] = parts.resolve(table.config_of(row, record['budget']))
+        counts[key] = parts.parameters(defined[key])
       assert table.differences(record, defined[key], row) == []
-      assert parts.parameters(defined[key]) == record['parameters']
+      assert counts[key] == record['parameters']
       assert record['git'] and not record['git'].endswith('dirty')
       assert record['seconds'] > 0
 
@@ -75,6 +82,9 @@ RECORD = dict.fromkeys(table.FIELDS, 0) | {
   'row': 'lstm',
   'budget': 1,
   'metrics': {'test/bits_per_char': 1.25},
+  'command': 'python -m experiments.run --table=toy',
+  'git': 'abc123',
+  'versions': {'jax': '0'},
   'protocol': 'paper',
   'data': 'canonical',
   'diverged_at': None,
@@ -127,7 +137,8 @@ def test_seeds_give_a_mean_and_a_deviation(toy):
     table.write_record(RECORD | {'seed': seed, 'metrics': metrics}, toy)
   row = cells(render.markdown('toy', toy), 'LSTM')
   assert row[:5] == ['LSTM', '1,234,567', '4.25 M', '1.270 ± 0.020', '1.240']
-  assert row[5:] == ['3', '5,000', '1.5', 'a machine']
+  assert row[5:9] == ['3', '5,000', '1.5', 'a machine']
+  assert row[9:] == ['toy data', 'abc123']
 
 
 def test_runs_below_the_protocol_are_marked_and_never_averaged_in(toy):
@@ -154,6 +165,13 @@ def test_a_diverged_seed_is_told_and_left_out(toy):
   assert cells(text, 'LSTM')[3] == '1.250'
   assert cells(text, 'LSTM')[5] == '1 of 2'
   assert 'Seed 1 of lstm diverged at step 1,234' in text
+
+
+def test_a_row_with_fewer_seeds_than_it_is_worth_says_so(toy):
+  rows = toy / 'toy' / 'rows.py'
+  rows.write_text(rows.read_text().replace("'4.25 M'", "'4.25 M', num_seeds=3"))
+  table.write_record(RECORD, toy)
+  assert cells(render.markdown('toy', toy), 'LSTM')[5] == '1 of 3'
 
 
 def test_a_record_that_lacks_a_field(toy):
