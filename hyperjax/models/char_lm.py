@@ -77,9 +77,7 @@ class CharLM(nnx.Module):
     input_key, stack_key, output_key = (
       (None,) * 3 if key is None else jax.random.split(key, 3)
     )
-    xs = one_hot_dropout(
-      self.inputs(symbols), input_key, self.input_keep_prob
-    )
+    xs = one_hot_dropout(self.inputs(symbols), input_key, self.input_keep_prob)
     carry, hs = self.stack(carry, xs, stack_key, **{**self.unroll, **options})
     logits = self.head(dropout(hs, output_key, self.output_keep_prob))
     return carry, logits.swapaxes(0, 1)

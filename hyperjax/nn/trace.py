@@ -1,4 +1,4 @@
-"""What happens inside recurrent layers while they read (paper, Fig. 4 and 5)."""
+"""What happens inside recurrent layers as they read (paper, Fig. 4 and 5)."""
 
 from typing import NamedTuple, Protocol
 
