@@ -41,6 +41,27 @@ def main(argv: Sequence[str]) -> None:
     raise UserError(
       f'--labels: {", ".join(labels)}; give {len(workdirs)}, one for each run'
     )
+  networks = read(labels, workdirs)
+  out = pathlib.Path(_OUT.value)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    curves.comparison(out, networks, _METRIC.value)
+  except ValueError as error:  # it knows no such ending
+    raise UserError(f'--out: {error}') from error
+  arrays = {
+    f'{label}/{split}/{field}': array
+    for label, splits in networks.items()
+    for split, series in splits.items()
+    for field, array in series._asdict().items()
+  }
+  np.savez(out.with_suffix('.npz'), **arrays)
+  print(out)
+
+
+def read(
+  labels: Sequence[str], workdirs: Sequence[pathlib.Path]
+) -> dict[str, dict[str, curves.Series]]:
+  """The series of each label, by split."""
   logs = {}
   for label, workdir in zip(labels, workdirs, strict=True):
     if not (workdir / 'metrics.jsonl').exists():
@@ -60,20 +81,7 @@ def main(argv: Sequence[str]) -> None:
         f'{" of " + " or ".join(_SPLITS.value) if _SPLITS.value else ""}; '
         f'give a name of its metrics.jsonl, from behind the slash'
       )
-  out = pathlib.Path(_OUT.value)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  arrays = {
-    f'{label}/{split}/{field}': array
-    for label, splits in networks.items()
-    for split, series in splits.items()
-    for field, array in series._asdict().items()
-  }
-  np.savez(out.with_suffix('.npz'), **arrays)
-  try:
-    curves.comparison(out, networks, _METRIC.value)
-  except ValueError as error:  # it knows no such ending
-    raise UserError(f'--out: {error}') from error
-  print(out)
+  return networks
 
 
 if __name__ == '__main__':

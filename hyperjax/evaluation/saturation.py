@@ -32,7 +32,7 @@ def histogram(values: np.ndarray, lowest: float) -> Histogram:
     values: any shape; at least one.
     lowest: 0 for a sigmoid, -1 for a tanh.
   """
-  values = np.asarray(values).ravel()
+  values = np.asarray(values, np.float64).ravel()
   density, edges = np.histogram(
     values, bins=BINS, range=(lowest, 1), density=True
   )

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from matplotlib.figure import Figure
 
+SATURATED = 0.1  # from either end, as `evaluation.saturation` counts
+
 
 class Histogram(Protocol):
   """Of one gate; `evaluation.saturation.Histogram`."""
@@ -61,7 +63,7 @@ def gate_histograms(
 def _draw(axes, histogram, color):
   edges, density = histogram.edges, histogram.density
   centres = (edges[:-1] + edges[1:]) / 2
-  low, high = edges[0] + 0.1, edges[-1] - 0.1
+  low, high = edges[0] + SATURATED, edges[-1] - SATURATED
   saturated = (centres < low) | (centres > high)
   for chosen, alpha in ((saturated, 1.0), (~saturated, 0.45)):
     axes.bar(
