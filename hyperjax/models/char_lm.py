@@ -15,7 +15,7 @@ from hyperjax.nn.initializers import orthogonal
 from hyperjax.nn.linear import Linear
 from hyperjax.nn.stack import Stack
 from hyperjax.ops.dropout import dropout
-from hyperjax.ops.onehot import one_hot, one_hot_dropout
+from hyperjax.ops.onehot import OneHot, one_hot, one_hot_dropout
 from hyperjax.types import Carry, Cell
 
 
@@ -59,6 +59,10 @@ class CharLM(nnx.Module):
     """The carry of streams that have read nothing."""
     return self.stack.initial_carry(batch_size)
 
+  def inputs(self, symbols: Array) -> OneHot:
+    """Symbols [B, T] as the stack takes them, [T, B]."""
+    return one_hot(symbols.T)
+
   def __call__(
     self, carry: Carry, symbols: Array, key: Array | None = None, **options
   ) -> tuple[Carry, Array]:
@@ -73,7 +77,7 @@ class CharLM(nnx.Module):
     input_key, stack_key, output_key = (
       (None,) * 3 if key is None else jax.random.split(key, 3)
     )
-    xs = one_hot_dropout(one_hot(symbols.T), input_key, self.input_keep_prob)
+    xs = one_hot_dropout(self.inputs(symbols), input_key, self.input_keep_prob)
     carry, hs = self.stack(carry, xs, stack_key, **{**self.unroll, **options})
     logits = self.head(dropout(hs, output_key, self.output_keep_prob))
     return carry, logits.swapaxes(0, 1)

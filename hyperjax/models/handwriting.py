@@ -89,6 +89,10 @@ class PenModel(nnx.Module):
       return None
     return weight_changes.change(cell, before, after)
 
+  def inputs(self, moves: Array) -> Array:
+    """Moves [B, T, 3] as the stack takes them, [T, B, 3]."""
+    return moves.swapaxes(0, 1)
+
   def __call__(
     self, carry: Carry, moves: Array, key: Array | None = None, **options
   ) -> tuple[Carry, Array]:
@@ -104,7 +108,7 @@ class PenModel(nnx.Module):
       (None,) * 2 if key is None else jax.random.split(key)
     )
     carry, hs = self.stack(
-      carry, moves.swapaxes(0, 1), stack_key, **{**self.unroll, **options}
+      carry, self.inputs(moves), stack_key, **{**self.unroll, **options}
     )
     outputs = self.head(dropout(hs, output_key, self.output_keep_prob))
     return carry, outputs.swapaxes(0, 1)

@@ -97,13 +97,18 @@ class WindowCell(nnx.Module):
       return key
     return self.cell.noise(key, batch_size)
 
+  def within(self, carry: tuple[Carry, Window], x: Array) -> tuple:
+    """What the cell inside takes at a step: its carry and its input."""
+    cell_carry, window = carry
+    x = jnp.concatenate([x, window.reading], axis=-1)
+    return cell_carry, self.cell.project(x)
+
   def step(
     self, carry: tuple[Carry, Window], x: Array, key: Array | None = None
   ) -> tuple[tuple[Carry, Window], Array]:
     """The carry, [B, input_size] -> the carry, [B, H + V]."""
-    cell_carry, window = carry
-    x = jnp.concatenate([x, window.reading], axis=-1)
-    cell_carry, h = self.cell.step(cell_carry, self.cell.project(x), key)
+    window = carry[1]
+    cell_carry, h = self.cell.step(*self.within(carry, x), key)
     # float32 whatever the products are: positions are sums of many steps.
     raw = jnp.minimum(self.head(h).astype(jnp.float32), LARGEST)
     alpha, beta, moved = jnp.split(jnp.exp(raw)[..., None], 3, axis=1)

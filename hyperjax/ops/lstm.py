@@ -37,7 +37,17 @@ def lstm_update(
   Returns:
     The new cell state and the output, both [B, H].
   """
+  i, g, f, o = activate(gates, forget_bias)
+  c = f * c + i * dropout(g, key, keep_prob)
+  return c, o * jnp.tanh(norm_cell(c) if norm_cell else c)
+
+
+def activate(gates: Sequence[Array], forget_bias: float = 1.0) -> list[Array]:
+  """sigmoid(i), tanh(g), sigmoid(f + forget_bias) and sigmoid(o)."""
   i, g, f, o = gates
-  candidate = dropout(jnp.tanh(g), key, keep_prob)
-  c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * candidate
-  return c, jax.nn.sigmoid(o) * jnp.tanh(norm_cell(c) if norm_cell else c)
+  return [
+    jax.nn.sigmoid(i),
+    jnp.tanh(g),
+    jax.nn.sigmoid(f + forget_bias),
+    jax.nn.sigmoid(o),
+  ]

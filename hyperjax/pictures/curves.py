@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,48 +61,79 @@ def learning_curve(
   figure.savefig(path, dpi=150)
 
 
-def comparison(
-  path: pathlib.Path,
-  runs: Mapping[str, Sequence[Mapping[str, float]]],
-  metric: str,
-) -> None:
-  """Draws a metric of several runs by step, as a PNG file.
+class Series(NamedTuple):
+  """A metric of several seeds by step.
+
+  Attributes:
+    steps: int [N].
+    values: [S, N]; NaN where a seed has none.
+  """
+
+  steps: np.ndarray
+  values: np.ndarray
+
+
+def series(
+  logs: Sequence[Sequence[Mapping[str, float]]], metric: str
+) -> dict[str, Series]:
+  """A metric of each split, from the lines of `metrics.jsonl` of some runs.
 
   Args:
-    path: of the file.
-    runs: the lines of `metrics.jsonl` of each, by its label.
-    metric: what stands behind the slash. Training is a thin line, validation
-      one with dots; of several seeds, the means.
+    logs: the lines of each run; the seeds of a run of several count as runs.
+    metric: what stands behind the slash.
+  """
+  found: dict[str, list[dict[int, float]]] = {}
+  for lines in logs:
+    names = {name for line in lines for name in line}
+    for name in sorted(n for n in names if n.endswith(f'/{metric}')):
+      whole = '/'.join(name.split('/')[-2:])
+      if name == whole and any(n.endswith(f'/{whole}') for n in names):
+        continue  # the mean of the seeds
+      points = {x['step']: x[name] for x in lines if x.get(name) is not None}
+      if points:
+        found.setdefault(whole.split('/')[0], []).append(points)
+  result = {}
+  for split, seeds in found.items():
+    steps = sorted({step for points in seeds for step in points})
+    values = [[points.get(step, np.nan) for step in steps] for points in seeds]
+    result[split] = Series(np.array(steps), np.array(values))
+  return result
 
-  Raises:
-    ValueError: a run does not have that metric.
+
+def comparison(
+  path: pathlib.Path, networks: Mapping[str, Mapping[str, Series]], metric: str
+) -> None:
+  """Draws a metric of several networks by step (paper, Fig. 6).
+
+  Training is a thin line, validation one with dots. Of several seeds the line
+  is their mean, and a band is one standard deviation wide on either side.
+
+  Args:
+    path: of the file; its ending chooses the format, say .png or .svg.
+    networks: by label, the series of each split.
+    metric: its name.
   """
   figure = Figure(figsize=(7, 4.2), layout='constrained')
   axes = figure.subplots()
   seen = []
-  for color, (label, lines) in enumerate(runs.items()):
-    names = {
-      name
-      for line in lines
-      for name, value in line.items()
-      if name.endswith(f'/{metric}')
-      and name.count('/') == 1
-      and value is not None
-    }
-    if not names:
-      raise ValueError(f'{label} has no metric {metric}')
-    for name in sorted(names):
-      points = [(x['step'], x[name]) for x in lines if x.get(name) is not None]
-      seen += [y for _, y in points]
-      split = name.split('/')[0]
+  for color, (label, splits) in enumerate(networks.items()):
+    for split, (steps, values) in sorted(splits.items()):
+      means = np.nanmean(values, axis=0)
+      seen += means.tolist()
       axes.plot(
-        *zip(*points, strict=True),
-        '-' if split == 'train' else 'o-',
+        *(steps, means, '-' if split == 'train' else 'o-'),
         color=f'C{color}',
         markersize=4,
         linewidth=0.6 if split == 'train' else 1.4,
         label=f'{label}, {split.replace("_", " ")}',
       )
+      several = np.isfinite(values).sum(axis=0) > 1
+      if several.any():
+        spread = np.nanstd(values[:, several], axis=0, ddof=1)
+        low, high = means[several] - spread, means[several] + spread
+        axes.fill_between(
+          *(steps[several], low, high), color=f'C{color}', alpha=0.2, lw=0
+        )
   # The first steps would take all the room.
   low, high = min(seen), float(np.percentile(seen, 95))
   if low < high:

@@ -17,6 +17,7 @@ from hyperjax.data import stroke_files, strokes
 from hyperjax.data.files import find
 from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError
+from hyperjax.nn.weight_changes import GATES
 from hyperjax.ops import mdn
 from hyperjax.pictures import strokes as pictures
 from hyperjax.tasks.functional import Functional
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 START = (0.0, 0.0, 1.0)  # before a line: no move, the pen lifted
 FAR_OFF = 3  # how many times too large or small a style's moves may be
-# Of the rows of a strip, by the number of a cell's gates.
-GATES = {1: ('h',), 4: ('i', 'g', 'f', 'o')}
 
 
 class Handwriting:
@@ -172,14 +171,20 @@ class Writing:
   def draw(self, folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     """Writes `name`.svg, .png and .json, and perhaps `name`-animated.svg.
 
+    Of a hyper cell also `name`.npz: the names of its `gates` [G], and
+    `changes_K` of line K, from 0, [N, G].
+
     Raises:
       UserError: the lines are too many for a PNG picture.
     """
+    drawn = [folder / f'{name}.{ending}' for ending in ('svg', 'png', 'json')]
     options = {'captions': self.captions}
     if self.changes:
       options['changes'] = self.changes
       options['gates'] = GATES.get(self.changes[0].shape[1])
-    drawn = [folder / f'{name}.{ending}' for ending in ('svg', 'png', 'json')]
+      drawn.append(folder / f'{name}.npz')
+      each = {f'changes_{k}': x for k, x in enumerate(self.changes)}
+      np.savez(drawn[-1], gates=options['gates'], **each)
     pictures.write_svg(drawn[0], self.lines, **options)
     try:
       pictures.write_png(drawn[1], self.lines, **options)

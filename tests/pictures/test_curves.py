@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperjax.pictures.curves import comparison, learning_curve
+from hyperjax.pictures.curves import Series, comparison, learning_curve, series
 
 
 def test_each_seed_has_a_thin_line_and_one_without_numbers_has_none(tmp_path):
@@ -40,19 +40,49 @@ def test_runs_are_compared_in_one_picture(tmp_path):
     return [{'step': k, 'valid_quick/bits': offset + 4 / k} for k in (1, 2, 3)]
 
   one, two = tmp_path / 'one.png', tmp_path / 'two.png'
-  comparison(one, {'a': lines(0)}, 'bits')
-  comparison(two, {'a': lines(0), 'b': lines(1)}, 'bits')
+  a, b = series([lines(0)], 'bits'), series([lines(1)], 'bits')
+  comparison(one, {'a': a}, 'bits')
+  comparison(two, {'a': a, 'b': b}, 'bits')
   with Image.open(one) as a, Image.open(two) as b:
     assert not np.array_equal(a, b)
 
 
-def test_a_run_without_the_metric_is_named(tmp_path):
-  runs = {
-    'a': [{'step': 1, 'train/bits': 1.0}],
-    'b': [{'step': 1, 'train/bits': None}],
-  }
-  with pytest.raises(ValueError, match='b has no metric bits'):
-    comparison(tmp_path / 'x.png', runs, 'bits')
+def test_seeds_of_a_run_and_runs_are_seeds_of_a_network():
+  one = [
+    {'step': 1, 'train/bits': 9.0, 'valid/bits': 3.0},
+    {'step': 2, 'train/bits': 8.0, 'valid/bits': None, 'valid/other': 0.0},
+  ]
+  two = [
+    {
+      'step': step,
+      'valid/bits': 50.0,  # the mean of the seeds
+      'seed_4/valid/bits': 4.0 * step,
+      'seed_5/valid/bits': 5.0,
+    }
+    for step in (1, 3)
+  ]
+
+  found = series([one, two], 'bits')
+
+  assert sorted(found) == ['train', 'valid']
+  assert found['train'].steps.tolist() == [1, 2]
+  assert found['train'].values.tolist() == [[9, 8]]
+  assert found['valid'].steps.tolist() == [1, 3]
+  np.testing.assert_array_equal(
+    found['valid'].values, [[3, np.nan], [4, 12], [5, 5]]
+  )
+  assert series([[{'step': 1, 'valid/bits': None}]], 'bits') == {}
+
+
+def test_several_seeds_have_a_band(tmp_path):
+  steps, values = np.arange(2), np.array([[1.0, 2.0], [2.0, np.nan]])
+  alone, both = tmp_path / 'alone.png', tmp_path / 'both.svg'
+  comparison(alone, {'a': {'valid': Series(steps, values[:1])}}, 'bits')
+  comparison(both, {'a': {'valid': Series(steps, values)}}, 'bits')
+  assert 'FillBetween' in both.read_text()
+  alone_svg = tmp_path / 'alone.svg'
+  comparison(alone_svg, {'a': {'valid': Series(steps, values[:1])}}, 'bits')
+  assert 'FillBetween' not in alone_svg.read_text()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +91,11 @@ def test_a_run_without_the_metric_is_named(tmp_path):
     (['--metric=bits'], '--runs and --metric are needed'),
     (['--runs=none', '--metric=bits'], 'none has no metrics.jsonl'),
     (['--runs=a,b', '--labels=c', '--metric=bits'], '--labels: c; give 2'),
-    (['--runs=RUN', '--metric=bats'], 'RUN has no metric bats'),
+    (['--runs=RUN,RUN', '--metric=bits'], '--labels: RUN, RUN; give 2'),
+    (
+      ['--runs=RUN', '--metric=bits', '--splits=valid'],
+      'RUN has no metric bits of valid',
+    ),
   ],
 )
 def test_the_script_names_what_is_wrong(repository, tmp_path, flags, words):
@@ -91,3 +125,6 @@ def test_the_script_draws(repository, tmp_path):
   )
   with Image.open(tmp_path / 'new' / 'curves.png') as picture:
     assert picture.size[0] > 800
+  with np.load(tmp_path / 'new' / 'curves.npz') as arrays:
+    assert arrays['RUN/train/steps'].tolist() == [1, 2]
+    assert arrays['RUN/train/values'].tolist() == [[2, 1]]

@@ -353,7 +353,8 @@ def test_a_sample_is_drawn_and_read_back(cell, tmp_path):
   writing = task.sample(variables, REQUEST, META)
   paths = writing.draw(tmp_path, 'pen')
 
-  assert paths == [tmp_path / f'pen.{end}' for end in ('svg', 'png', 'json')]
+  endings = ['svg', 'png', 'json'] + ['npz'] * (cell != 'lstm')
+  assert paths == [tmp_path / f'pen.{ending}' for ending in endings]
   assert sorted(tmp_path.iterdir()) == sorted(paths)
   assert all(path.stat().st_size > 100 for path in paths)
   assert writing.name == 'writing-seed-3'
@@ -386,7 +387,13 @@ def test_changes_are_drawn_by_gate(cell, gates, tmp_path):
     for found, of_line in zip(writing.changes, expected, strict=True):
       assert_close(found[1:], np.asarray(of_line))
       np.testing.assert_array_equal(found[0], found[1])
-  svg = writing.draw(tmp_path, 'pen')[0].read_text()
+  drawn = writing.draw(tmp_path, 'pen')
+  if gates:
+    with np.load(drawn[-1]) as arrays:
+      assert [*arrays['gates']] == list(gates)
+      for k, of_line in enumerate(writing.changes):
+        np.testing.assert_array_equal(arrays[f'changes_{k}'], of_line)
+  svg = drawn[0].read_text()
   labels = re.findall(r'<text[^>]*>([^<]*)</text>', svg)
   assert [text for text in labels if len(text) == 1] == 3 * list(gates)
 

@@ -148,14 +148,22 @@ class HyperCell(nnx.Module):
 
   def step(self, carry, x: tuple[Array, Array], key: Array | None = None):
     """One step: (main carry, hyper carry), slices of `project` -> both, h."""
+    main_carry, _ = carry
+    batch_size = len(self.main.output(main_carry))
+    main_noise, hyper_noise = self.noise(key, batch_size)
+    hyper_carry, gates = self.gates(carry, x, hyper_noise)
+    main_carry, h = self.main.update(gates, main_carry, main_noise)
+    return (main_carry, hyper_carry), h
+
+  def gates(self, carry, x: tuple[Array, Array], hyper_noise=None):
+    """The hyper cell's new carry, and what `main.update` takes."""
     main_carry, hyper_carry = carry
     h = self.main.output(main_carry)
-    main_noise, hyper_noise = self.noise(key, len(h))
     x, x_hyper = x
     hyper_carry, h_hyper = self.hyper.step(
       hyper_carry, x_hyper + self.feedback(h), hyper_noise
     )
-    gates = [
+    return hyper_carry, [
       from_h + from_x + shift
       for from_h, from_x, shift in zip(
         self.weights_h(h_hyper, self.main.recurrent(h)),
@@ -164,8 +172,6 @@ class HyperCell(nnx.Module):
         strict=True,
       )
     ]
-    main_carry, h = self.main.update(gates, main_carry, main_noise)
-    return (main_carry, hyper_carry), h
 
 
 def _check_name(option, name, known):

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.nn.initializers import orthogonal_gates
 from hyperjax.nn.linear import Bias, GateNorm, LayerNorm, Linear, Product
-from hyperjax.ops.lstm import lstm_update
+from hyperjax.ops.lstm import activate, lstm_update
 from hyperjax.ops.random import mask
 from hyperjax.ops.zoneout import zoneout
 
@@ -107,8 +107,22 @@ class LSTM(nnx.Module):
     self, carry: tuple[Array, Array], x: Array, key: Array | None = None
   ) -> tuple[tuple[Array, Array], Array]:
     """(c, h), [B, 4 H] -> (c, h), h."""
+    return self.update(self.gates(carry, x), carry, key)
+
+  def gates(self, carry: tuple[Array, Array], x: Array) -> list[Array]:
+    """What `update` takes: W_x x + W_h h of each gate, 4 times [B, H]."""
     y = x + self.recurrent(self.output(carry))
-    return self.update(jnp.split(y, 4, axis=-1), carry, key)
+    return jnp.split(y, 4, axis=-1)
+
+  def activations(self, gates: Sequence[Array]) -> list[Array]:
+    """What `gates` become: sigmoid(i), tanh(g), sigmoid(f + 1), sigmoid(o)."""
+    gates = self.bias(gates) if self.bias else gates
+    return activate(self.norm_gates(gates) if self.norm_gates else gates)
+
+  def memory(self, carry: tuple[Array, Array]) -> Array:
+    """What the output gate lets through: tanh(c), of a normalized c if so."""
+    c = carry[0]
+    return jnp.tanh(self.norm_cell(c) if self.norm_cell else c)
 
   def output(self, carry: tuple[Array, Array]) -> Array:
     """The h of a carry."""

@@ -73,8 +73,17 @@ class RNN(nnx.Module):
     self, carry: Array, x: Array, key: Array | None = None
   ) -> tuple[Array, Array]:
     """h, [B, H] -> h, h."""
-    y = x + self.recurrent(self.output(carry))
-    return self.update([y], carry, key)
+    return self.update(self.gates(carry, x), carry, key)
+
+  def gates(self, carry: Array, x: Array) -> list[Array]:
+    """What `update` takes: W_x x + W_h h, once [B, H]."""
+    return [x + self.recurrent(self.output(carry))]
+
+  def activations(self, gates: Sequence[Array]) -> list[Array]:
+    """What `gates` become: tanh(y), once [B, H]."""
+    gates = self.bias(gates) if self.bias else gates
+    (y,) = self.norm_gates(gates) if self.norm_gates else gates
+    return [jnp.tanh(y)]
 
   def output(self, carry: Array) -> Array:
     """The h of a carry."""
@@ -84,9 +93,8 @@ class RNN(nnx.Module):
     self, gates: Sequence[Array], carry: Array, key: Array | None = None
   ) -> tuple[Array, Array]:
     """Pre-activations, once [B, H], and h -> h, h."""
-    gates = self.bias(gates) if self.bias else gates
-    (y,) = self.norm_gates(gates) if self.norm_gates else gates
-    h = zoneout(carry, jnp.tanh(y), key, self.zoneout_h)
+    (y,) = self.activations(gates)
+    h = zoneout(carry, y, key, self.zoneout_h)
     return h, h
 
 
