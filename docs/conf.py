@@ -8,6 +8,7 @@ import re
 import sys
 
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import stringify_signature
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -47,7 +48,7 @@ GATHERED = {'tables': '*/table.md', 'speed': 'speed/*.md'}
 
 
 class Package(SphinxDirective):
-  """The modules of a package, each under its name: `.. package:: hyperjax.nn`."""
+  """The modules of a package, each under its name."""
 
   required_arguments = 1
 
@@ -60,7 +61,9 @@ class Package(SphinxDirective):
       if not module.ispkg:
         title = module.name.removeprefix('hyperjax.')
         lines += [title, '-' * len(title), f'.. automodule:: {module.name}', '']
-    return self.parse_text_to_nodes('\n'.join(lines), allow_section_headings=True)
+    return self.parse_text_to_nodes(
+      '\n'.join(lines), allow_section_headings=True
+    )
 
 
 def page_links(text: str, folder: str) -> str:
@@ -154,7 +157,14 @@ def signature(app, what, name, thing, options, text, returned):
     return None
   found = inspect.signature(thing.__init__)
   arguments = list(found.parameters.values())[1:]
-  return str(found.replace(parameters=arguments)), None
+  found = found.replace(parameters=arguments)
+  return stringify_signature(found, unqualified_typehints=True), None
+
+
+def skip(app, what, name, thing, skipped, options):
+  """Leaves out the fields of named tuples, which their docstrings describe."""
+  del app, what, name, options
+  return skipped or type(thing).__name__ == '_tuplegetter'
 
 
 def setup(app):
@@ -163,3 +173,4 @@ def setup(app):
   app.connect('source-read', read_page)
   app.connect('autodoc-process-docstring', plain_docstring, priority=400)
   app.connect('autodoc-process-signature', signature)
+  app.connect('autodoc-skip-member', skip)

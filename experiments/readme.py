@@ -110,7 +110,9 @@ def _value(values: Sequence[float]) -> str:
   if not values:
     return 'diverged'
   mean = f'{statistics.fmean(values):.3f}'
-  return mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.3f}'
+  return (
+    mean if len(values) == 1 else f'{mean} ± {statistics.stdev(values):.3f}'
+  )
 
 
 def main(argv: Sequence[str]) -> None:
