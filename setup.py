@@ -13,6 +13,7 @@ version = next(
 # Engines of scripts/sweep.py.
 RAY = ['ray[tune]>=2.50']
 SLURM = ['submitit>=1.5']
+DOCS = ['furo>=2025.12.19', 'myst-nb>=1.4', 'sphinx>=9.0']
 
 setup(
   name='hyperjax',
@@ -54,7 +55,17 @@ setup(
     'bench': ['torch>=2.6'],  # peers of scripts/bench.py
     'ray': RAY,
     'slurm': SLURM,
-    'dev': ['pytest>=8.0', 'ruff>=0.14', *RAY, *SLURM],
+    'docs': DOCS,
+    'dev': [
+      'ipykernel>=7.0',
+      'nbclient>=0.10.2',
+      'nbformat>=5.10',
+      'pytest>=8.0',
+      'ruff>=0.14',
+      *DOCS,
+      *RAY,
+      *SLURM,
+    ],
   },
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

@@ -6,7 +6,8 @@
 FOLDER holds {train,val,test_2016_flickr,...}.{en,fr}, gzipped or not, of
 https://github.com/multi30k/dataset (data/task1/raw). The paper has no such row:
 these are small networks of its kind (`configs/wmt14_enfr.py` has its own), of
-one parameter budget, sized for two CPU cores.
+one parameter budget, sized for two CPU cores. `:ROW,pairs` takes pairs of your
+own (--config.data.path=FILE_OR_FOLDER).
 """
 
 from hyperjax.config import parse_argument, translation_config
@@ -20,7 +21,7 @@ CAPTIONS = (
 
 
 def get_config(argument: str = ''):
-  row, options = parse_argument(argument, ROWS, ['smoke'])
+  row, options = parse_argument(argument, ROWS, ['pairs', 'smoke'])
 
   config = translation_config()
   config.data.update({'name': 'multi30k', 'dir': '', 'tokens_per_batch': 1_024})
@@ -47,6 +48,17 @@ def get_config(argument: str = ''):
   config.eval.split = 'test_2016_flickr'
   config.sample.text = CAPTIONS
 
+  if 'pairs' in options:
+    del config.data.dir
+    config.data.update(
+      {
+        'name': 'translation',
+        'path': '',
+        'source_language': 'en',
+        'target_language': 'fr',
+      }
+    )
+    config.eval.split = 'test'
   if 'smoke' in options:
     config.data.update({'vocab_size': 1_000, 'tokens_per_batch': 512})
     config.model.update(

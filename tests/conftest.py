@@ -6,8 +6,13 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before anything imports jax
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
+from hyperjax import (
+  command_line,
+  main,  # noqa: F401  # defines its flags
+)
 from hyperjax.config import load
 from hyperjax.data import pen_lines, stroke_files
 
@@ -18,6 +23,26 @@ SIZES = {'train': 8, 'valid': 3, 'test': 2}  # of `lines_file`
 @pytest.fixture
 def repository() -> pathlib.Path:
   return REPOSITORY
+
+
+@pytest.fixture
+def forget():
+  """Forgets the flags that were parsed, and those of a config."""
+  known = set(flags.FLAGS)
+
+  def forget():
+    for name in set(flags.FLAGS) - known:
+      delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+  return forget
+
+
+@pytest.fixture
+def parse(forget):
+  """The flags of `main`, parsed as if in a process of its own."""
+  yield lambda *words: command_line.parse_with_config(['main', *words])
+  forget()
 
 
 @pytest.fixture(scope='session')

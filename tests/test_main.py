@@ -13,10 +13,6 @@ import time
 import pytest
 from absl import flags
 
-from hyperjax import (
-  command_line,
-  main,  # noqa: F401  # defines its flags
-)
 from hyperjax.errors import UserError
 
 MAIN = (sys.executable, '-m', 'hyperjax.main')
@@ -69,16 +65,6 @@ def test_bad_command_lines_end_in_one_line(repository):
     assert len(err.strip().splitlines()) == 1, (arguments, err)
     assert err.startswith('error: '), (arguments, err)
     assert message in err, (arguments, err)
-
-
-@pytest.fixture
-def parse():
-  """The flags of `main`, parsed as if in a process of its own."""
-  known = set(flags.FLAGS)
-  yield lambda *words: command_line.parse_with_config(['main', *words])
-  for name in set(flags.FLAGS) - known:
-    delattr(flags.FLAGS, name)
-  flags.FLAGS.unparse_flags()
 
 
 @pytest.mark.parametrize(

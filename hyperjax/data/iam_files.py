@@ -96,13 +96,11 @@ class Corpus(NamedTuple):
     splits: the lines of each of `SPLITS`, by the form's place in the list and
       the number of the line; the forms of `UNLISTED` are sorted.
     name: says which data set it is.
-    report: what was counted and mended:
-      lines, points: how many there are;
-      empty_strokes, errors_interpolated, strokes_split,
-        pen_up_moves_shortened: see `whiteboard.Recording`;
-      lines_without_text: how many there are;
-      forms_without_text: 'FORM: REASON' for each of them;
-      left_out: 'FILE: REASON' for each damaged file.
+    report: what was counted and mended: `lines`, `points` and
+      `lines_without_text` (how many there are); `empty_strokes`,
+      `errors_interpolated`, `strokes_split` and `pen_up_moves_shortened` (see
+      `whiteboard.Recording`); `forms_without_text` ('FORM: REASON' for each)
+      and `left_out` ('FILE: REASON' for each damaged file).
   """
 
   splits: dict[str, list[Line]]

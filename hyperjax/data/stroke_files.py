@@ -17,6 +17,7 @@ One JSON object holds the lines of a data set, or a few as samples of a style:
 - `y_axis`: 'down' if y grows downward, as on a screen, or 'up'; 'down' if it
   is left out.
 - `lines`: at least one. Of a line only `strokes` must be there:
+
   - `name`: unique in the file; the k-th line, from 0, is else `line-<k>`.
   - `text`: what the line says; empty if that is not known.
   - `split`: 'train', 'valid' or 'test'. A line without one goes to 90, 5 or 5

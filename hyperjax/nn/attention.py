@@ -43,8 +43,8 @@ class AttentionCell(nnx.Module):
   Args:
     cell: of inputs [x; w].
     hidden_size: width of its output, H.
-    memory_size: M.
-    attention_size: A.
+    memory_size: width of a place of the memory, M.
+    attention_size: width of the keys, A.
     dtype: precision of the products, see `ops.product`.
     key: PRNG key of the initial weights.
   """
