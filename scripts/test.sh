@@ -8,11 +8,15 @@ bash scripts/chromium.sh
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 
+# A file's tests stay together, for they share what they have trained. Slow
+# tests start processes of their own, and kill them by the clock.
+workers=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
 if [ "${1:-}" = --slow ]; then
   shift
   set -- -m slow "$@"
+  workers=()
 fi
 export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest "${workers[@]}" "$@"

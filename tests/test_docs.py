@@ -11,6 +11,7 @@ import sys
 import textwrap
 
 import jax
+import numpy as np
 import pytest
 from absl import flags
 from flax import nnx
@@ -77,6 +78,10 @@ def folder(tmp_path_factory, make_tiny_config):
   config.optimizer.warmup_steps = 0
   config.train.update({'num_steps': 2, 'eval_every': 2, 'checkpoint_every': 2})
   run.train(config, folder / 'runs' / 'quickstart')
+  scope = 'rnn/LSTMCell'
+  shapes = {'W_xh': (2, 12), 'W_hh': (3, 12), 'bias': (12,)}
+  arrays = {f'{scope}/{name}': np.ones(shapes[name]) for name in shapes}
+  np.savez(folder / 'variables.npz', **arrays)
   return folder
 
 
