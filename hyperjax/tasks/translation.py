@@ -51,6 +51,10 @@ class Translation:
       lambda key: make_model(vocab_size=vocab_size, key=key)
     )
     self._smoothing = label_smoothing
+    # So that all splits share what is compiled.
+    self._make_search = functools.cache(
+      functools.partial(make_search, self.merge)
+    )
 
   def init(self, key: Array) -> Variables:
     """Fresh parameters."""
@@ -165,8 +169,7 @@ class Translation:
   def _translate(
     self, variables, sentences, request, meta, unit='', keep_attention=False
   ):
-    search = make_search(
-      self.merge(variables),
+    search = self._make_search(
       beam_size=request['beam_size'],
       length_penalty=request['length_penalty'],
       coverage_penalty=request['coverage_penalty'],
@@ -174,27 +177,31 @@ class Translation:
     )
     pieces = translation.pieces_of(meta)
     return translate(
-      search, pieces, sentences, request['batch_size'], unit=unit
+      functools.partial(search, variables),
+      pieces,
+      sentences,
+      request['batch_size'],
+      unit=unit,
     )
 
 
 def make_search(
-  model: nnx.Module, *, beam_size: int, **options: Any
-) -> Callable[[np.ndarray], Beams]:
-  """Builds `search(source)`, jitted: int32 [B, S], PAD behind END -> `Beams`.
+  merge: Callable[[Variables], nnx.Module], *, beam_size: int, **options: Any
+) -> Callable[[Variables, np.ndarray], Beams]:
+  """Builds `search(variables, source)`: int32 [B, S] -> `Beams`; jitted.
 
-  What else is in a batch, and padding, change nothing of a translation.
+  PAD stands behind the END of a sentence. What else is in a batch, and padding,
+  change nothing of a translation.
 
   Args:
-    model: like `models.seq2seq.Seq2Seq`.
+    merge: variables -> a module like `models.seq2seq.Seq2Seq`.
     beam_size: hypotheses of each sentence, see `beam_search`.
     **options: length_penalty, coverage_penalty and keep_attention of it.
   """
-  graph, variables = nnx.split(model)
 
   @jax.jit
   def search(variables, source):
-    model = nnx.merge(graph, variables)
+    model = merge(variables)
     mask = source != PAD
     rows, width = source.shape
     # The hypotheses of a sentence read the same.
@@ -222,7 +229,7 @@ def make_search(
       **options,
     )
 
-  return functools.partial(search, variables)
+  return search
 
 
 def _nats(model, batch, key=None):

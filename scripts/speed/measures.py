@@ -279,28 +279,34 @@ def translation(repeats: int, workdirs: Sequence[str]) -> dict[str, Any]:
   models = {}
   for workdir in workdirs:
     trained = files.read_config(pathlib.Path(workdir))
-    models[trained.model.cell] = trained, run.load(workdir)[0]
+    models[trained.model.cell] = trained, *run.best(pathlib.Path(workdir))[:2]
   for row in () if workdirs else TRANSLATORS:
-    config = configs.load(f'configs/multi30k.py:{row}')
-    task = parts.build_task(parts.resolve(config))
-    models[row] = config, task.merge(task.init(jax.random.key(0)))
+    config = parts.resolve(configs.load(f'configs/multi30k.py:{row}'))
+    task = parts.build_task(config)
+    models[row] = config, task, task.init(jax.random.key(0))
   config = configs.load('configs/multi30k.py')
   request, source = config.sample, parts.build_source(config)
   texts = source.texts('test_2016_flickr')[:SENTENCES]
   sentences = [sentence for sentence, _ in texts]
   pieces = corpora.pieces_of(source.meta)
   widths, calls = {}, {}
-  for row, (_, model) in models.items():
+  for row, (_, task, variables) in models.items():
     search = make_search(
-      model,
+      task.merge,
       beam_size=request.beam_size,
       length_penalty=request.length_penalty,
       coverage_penalty=request.coverage_penalty,
     )
     say(f'translation: compiling {row}')
-    widths[row] = _widest(search, pieces, sentences, request.batch_size)
+    widths[row] = _widest(
+      search, variables, pieces, sentences, request.batch_size
+    )
     calls[row] = functools.partial(
-      translate, search, pieces, sentences, request.batch_size
+      translate,
+      functools.partial(search, variables),
+      pieces,
+      sentences,
+      request.batch_size,
     )
   seconds, written = {row: [] for row in calls}, {}
   for turn in range(repeats + 1):
@@ -330,12 +336,12 @@ def translation(repeats: int, workdirs: Sequence[str]) -> dict[str, Any]:
   }
 
 
-def _widest(search, pieces, sentences, batch_size):
+def _widest(search, variables, pieces, sentences, batch_size):
   """What the search of the widest batch keeps in memory, in MiB."""
   longest = max(map(len, pieces.encode(sentences))) + 1
   width = -(-longest // WIDTH) * WIDTH
   source = jax.ShapeDtypeStruct((batch_size, width), jnp.int32)
-  memory = search.func.lower(*search.args, source).compile().memory_analysis()
+  memory = search.lower(variables, source).compile().memory_analysis()
   return {
     'width': width,
     'temporaries_mib': memory.temp_size_in_bytes / 2**20,
