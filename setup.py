@@ -29,7 +29,7 @@ setup(
     'Hershey-Fonts>=2.1',
     'importlib_resources>=6.0',  # tfds needs it and does not declare it
     'jax>=0.10.2,<0.13',
-    'matplotlib>=3.9',
+    'matplotlib>=3.10.7',
     'ml_collections>=1.1',
     'numpy>=2.0',
     'optax>=0.2.8',
@@ -39,7 +39,7 @@ setup(
     'requests>=2.31',
     'safetensors>=0.5',
     'sacrebleu>=2.5',
-    'sentencepiece>=0.2.1',
+    'sentencepiece>=0.2.2',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',
     'tqdm>=4.66',
@@ -52,7 +52,14 @@ setup(
     'bench': ['torch>=2.6'],  # peers of scripts/bench.py
     'ray': RAY,
     'slurm': SLURM,
-    'dev': ['pytest>=8.0', 'ruff>=0.14', *RAY, *SLURM],
+    'dev': [
+      'hypothesis>=6.100',
+      'pytest>=8.4',
+      'ruff>=0.14',
+      'uv>=0.9',  # scripts/bounds.sh, and the lock file
+      *RAY,
+      *SLURM,
+    ],
   },
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

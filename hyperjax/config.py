@@ -3,7 +3,7 @@
 import math
 import os
 import runpy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -354,7 +354,8 @@ def validate(config: ConfigDict) -> None:
     rule = _rule(path if path.startswith('mesh.') else name)
     if rule and isinstance(value, (int, float)):
       holds, words = rule
-      if not (math.isfinite(value) and holds(value)):
+      # A whole number may be too large for a float.
+      if not (-math.inf < value < math.inf and holds(value)):
         raise UserError(f'config.{path} is {value}; it must be {words}')
   if config.seed + config.num_seeds > 2**32:
     raise UserError(
@@ -366,6 +367,9 @@ def validate(config: ConfigDict) -> None:
 def _check_sections(config):
   """The sections that are no arguments of a `build` have known fields."""
   base = base_config()
+  for section in ('unroll', 'sample'):
+    if not isinstance(config.get(section, ConfigDict()), ConfigDict):
+      raise UserError(f'config.{section} is not a section')
   for section in base:
     if section not in config:
       raise UserError(f'config.{section} is missing')
@@ -391,6 +395,10 @@ def _check_sections(config):
           )
     elif 'name' in base[section] and 'name' not in config[section]:
       raise UserError(f'config.{section}.name is missing')
+    elif 'name' in base[section] and not isinstance(config[section].name, str):
+      raise UserError(
+        f'config.{section}.name: {config[section].name!r} is not of type str'
+      )
 
 
 def complete(config: ConfigDict) -> ConfigDict:
@@ -401,6 +409,24 @@ def complete(config: ConfigDict) -> ConfigDict:
     known.update(full.get(section, {}))
     full[section] = known
   return full
+
+
+def restore(stored: Mapping[str, Any], origin: str | os.PathLike) -> ConfigDict:
+  """`complete` of what a file of a run holds.
+
+  Args:
+    stored: the object of the file.
+    origin: of it, for messages.
+
+  Raises:
+    UserError: it is no config.
+  """
+  try:
+    return complete(ConfigDict(stored))
+  # What ConfigDict raises at a list for a section, a field called `items`, ...
+  except (AttributeError, TypeError, ValueError, RecursionError) as error:
+    reason = str(error).split('\n')[0]
+    raise UserError(f'{origin} is damaged: no config ({reason})') from error
 
 
 def _rule(name):
