@@ -424,7 +424,9 @@ def restore(stored: Mapping[str, Any], origin: str | os.PathLike) -> ConfigDict:
   try:
     return complete(ConfigDict(stored))
   # What ConfigDict raises at a list for a section, a field called `items`, ...
-  except (AttributeError, TypeError, ValueError, RecursionError) as error:
+  except (
+    *(AttributeError, TypeError, ValueError, OverflowError, RecursionError),
+  ) as error:
     reason = str(error).split('\n')[0]
     raise UserError(f'{origin} is damaged: no config ({reason})') from error
 
@@ -434,10 +436,13 @@ def _rule(name):
   if name.endswith(
     ('_size', '_length', '_every', '_streams', '_dispatch', '_mixtures')
   ):
-    return lambda x: x >= 1, 'at least 1'
+    return lambda x: 1 <= x < 2**31, 'at least 1 and below 2147483648'
+  if name in ('num_layers', 'num_encoder_layers', 'depth'):
+    # They are built one by one, also of a config that somebody else wrote.
+    return lambda x: 1 <= x <= 1_000, 'at least 1 and at most 1000'
   if name in (
-    *('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'),
-    *('num_encoder_layers', 'num_buckets', 'tokens_per_batch'),
+    *('length', 'num_steps', 'num_seeds', 'num_lines'),
+    *('num_buckets', 'tokens_per_batch'),
     *('accumulate_steps', 'mesh.model'),
   ):
     return lambda x: x >= 1, 'at least 1'

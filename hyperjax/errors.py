@@ -56,7 +56,7 @@ class RunDivergedError(UserError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
   """Returns `; did you mean 'x'?` with the nearest known name, or all names."""
-  known = sorted(known)
+  name, known = str(name), sorted(known)  # of a file, it may be a number
   near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
   if near:
     return f"; did you mean '{near[0]}'?"

@@ -152,7 +152,13 @@ def sample(
       raise UserError(
         f'no field config.sample.{name}{did_you_mean(name, config.sample)}'
       )
-  return task.sample(variables, config.sample.to_dict() | request, meta)
+  try:
+    return task.sample(variables, config.sample.to_dict() | request, meta)
+  except (KeyError, TypeError, ValueError) as error:  # of fields and meta
+    reason = f'{type(error).__name__}: {error}'.split('\n')[0]
+    raise UserError(
+      f'{folder}: can not sample as its {CONFIG} and {DATA} say ({reason})'
+    ) from error
 
 
 def _measured(workdir, config, seed, step):

@@ -5,6 +5,7 @@ they make gets past the first checksum.
 """
 
 import contextlib
+import copy
 import io
 import json
 import random
@@ -167,7 +168,7 @@ def mutate_json(rng: random.Random, document: Any) -> bytes:
     elif kind == 2 and isinstance(container, dict):
       container[rng.choice(('', 'x', '\n', 'name', '__class__', key + 'x'))] = 1
     else:
-      container[key] = rng.choice(JSON_VALUES)
+      container[key] = copy.deepcopy(rng.choice(JSON_VALUES))
   text = json.dumps(holder[0], ensure_ascii=rng.random() < 0.5)
   if rng.random() < 0.1:
     depth = rng.choice((100, 2_000, 50_000))

@@ -206,7 +206,7 @@ def _experiment_record(folder):
   return Target(
     json_or_bytes(record),
     bytes_in(folder / 'a' / 'results', 'a-seed-1.json', parse),
-    (str(folder), 'the record of a'),
+    (str(folder), 'the record of a', 'config.'),
     5,
   )
 
