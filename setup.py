@@ -40,7 +40,7 @@ setup(
     'safetensors>=0.5',
     'sacrebleu>=2.5',
     'sentencepiece>=0.2.2',
-    'tensorboardX>=2.6',
+    'tensorboardX>=2.6.2',
     'tensorflow-datasets>=4.9.10',
     'tqdm>=4.66',
   ],

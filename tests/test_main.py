@@ -91,6 +91,7 @@ def parse():
     (['--mode=trian'], 'mode'),
     (['--workdri=x'], 'workdri'),
     (['--config.seed'], 'config.seed'),
+    (['--config.model.hidden_size=' + '-' * 10_000 + '1'], 'flags: '),
   ],
 )
 def test_a_bad_flag_is_named(repository, parse, arguments, message):

@@ -81,7 +81,7 @@ def read_bytes(
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
   except (ValueError, MemoryError) as error:  # a zero byte in the name
-    raise UserError(f'{path}: {error or "does not fit into memory"}') from error
+    raise UserError(f'{path}: {str(error) or "does not fit"}') from error
   if not content and not may_be_empty:
     raise UserError(f'{path}: the file is empty')
   return content
