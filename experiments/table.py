@@ -189,7 +189,8 @@ def differences(
   record: Mapping[str, Any], config: ConfigDict, row: Row
 ) -> list[str]:
   """Where a record's config is not the row's, as it is defined now."""
-  stored = configs.complete(ConfigDict(record['config']))
+  origin = f'the record of {row.name}, seed {record["seed"]},'
+  stored = configs.restore(record['config'], origin)
   old = dict(configs.flatten(files.config_json(stored)))
   new = dict(configs.flatten(files.config_json(config)))
   free = (*FREE, row.search[0]) if row.search else FREE

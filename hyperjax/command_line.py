@@ -19,8 +19,8 @@ def parse(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one, or a word that is none, is a `UserError`."""
   try:
     rest = flags.FLAGS(argv)
-  except flags.Error as error:
-    raise UserError(str(error).split('\n')[0]) from error
+  except (flags.Error, RecursionError) as error:  # a value of many brackets
+    raise UserError(f'flags: {error}'.split('\n')[0]) from error
   if rest[1:]:
     raise UserError(f"'{rest[1]}' is not a flag; flags begin with --")
   return rest

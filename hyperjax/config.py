@@ -3,7 +3,7 @@
 import math
 import os
 import runpy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -354,7 +354,8 @@ def validate(config: ConfigDict) -> None:
     rule = _rule(path if path.startswith('mesh.') else name)
     if rule and isinstance(value, (int, float)):
       holds, words = rule
-      if not (math.isfinite(value) and holds(value)):
+      # A whole number may be too large for a float.
+      if not (-math.inf < value < math.inf and holds(value)):
         raise UserError(f'config.{path} is {value}; it must be {words}')
   if config.seed + config.num_seeds > 2**32:
     raise UserError(
@@ -366,6 +367,9 @@ def validate(config: ConfigDict) -> None:
 def _check_sections(config):
   """The sections that are no arguments of a `build` have known fields."""
   base = base_config()
+  for section in ('unroll', 'sample'):
+    if not isinstance(config.get(section, ConfigDict()), ConfigDict):
+      raise UserError(f'config.{section} is not a section')
   for section in base:
     if section not in config:
       raise UserError(f'config.{section} is missing')
@@ -391,6 +395,10 @@ def _check_sections(config):
           )
     elif 'name' in base[section] and 'name' not in config[section]:
       raise UserError(f'config.{section}.name is missing')
+    elif 'name' in base[section] and not isinstance(config[section].name, str):
+      raise UserError(
+        f'config.{section}.name: {config[section].name!r} is not of type str'
+      )
 
 
 def complete(config: ConfigDict) -> ConfigDict:
@@ -403,15 +411,38 @@ def complete(config: ConfigDict) -> ConfigDict:
   return full
 
 
+def restore(stored: Mapping[str, Any], origin: str | os.PathLike) -> ConfigDict:
+  """`complete` of what a file of a run holds.
+
+  Args:
+    stored: the object of the file.
+    origin: of it, for messages.
+
+  Raises:
+    UserError: it is no config.
+  """
+  try:
+    return complete(ConfigDict(stored))
+  # What ConfigDict raises at a list for a section, a field called `items`, ...
+  except (
+    *(AttributeError, TypeError, ValueError, OverflowError, RecursionError),
+  ) as error:
+    reason = str(error).split('\n')[0]
+    raise UserError(f'{origin} is damaged: no config ({reason})') from error
+
+
 def _rule(name):
   """(predicate, words) for a field's name, or None."""
   if name.endswith(
     ('_size', '_length', '_every', '_streams', '_dispatch', '_mixtures')
   ):
-    return lambda x: x >= 1, 'at least 1'
+    return lambda x: 1 <= x < 2**31, 'at least 1 and below 2147483648'
+  if name in ('num_layers', 'num_encoder_layers', 'depth'):
+    # They are built one by one, also of a config that somebody else wrote.
+    return lambda x: 1 <= x <= 1_000, 'at least 1 and at most 1000'
   if name in (
-    *('length', 'num_steps', 'num_layers', 'num_seeds', 'num_lines'),
-    *('num_encoder_layers', 'num_buckets', 'tokens_per_batch'),
+    *('length', 'num_steps', 'num_seeds', 'num_lines'),
+    *('num_buckets', 'tokens_per_batch'),
     *('accumulate_steps', 'mesh.model'),
   ):
     return lambda x: x >= 1, 'at least 1'

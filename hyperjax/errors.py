@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 2_000  # characters of a message
+
 
 class UserError(Exception):
   """A bad value, file or state of a workdir.
@@ -10,11 +12,24 @@ class UserError(Exception):
   The message is one line: it names the field or the file, says what is wrong
   with it, and what to do.
 
+  Args:
+    message: may quote what a file holds or is called: what can not be printed
+      in a line is escaped, and of more than `LONGEST` characters the middle is
+      left out.
+
   Attributes:
     exit_code: of the command.
   """
 
   exit_code = 2
+
+  def __init__(self, message: str):
+    line = ''.join(
+      char if char.isprintable() else repr(char)[1:-1] for char in message
+    )
+    if len(line) > LONGEST:
+      line = f'{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}'
+    super().__init__(line)
 
 
 class LostHostError(UserError):
@@ -41,7 +56,7 @@ class RunDivergedError(UserError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
   """Returns `; did you mean 'x'?` with the nearest known name, or all names."""
-  known = sorted(known)
+  name, known = str(name), sorted(known)  # of a file, it may be a number
   near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
   if near:
     return f"; did you mean '{near[0]}'?"

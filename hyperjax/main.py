@@ -39,7 +39,10 @@ def main(argv: Sequence[str]) -> None:
     return
   if not _WORKDIR.value:
     raise UserError('--workdir is missing: give the folder of the run')
-  workdir = pathlib.Path(_WORKDIR.value).expanduser()
+  try:
+    workdir = pathlib.Path(_WORKDIR.value).expanduser()
+  except RuntimeError as error:  # no such ~user
+    raise UserError(f'--workdir {_WORKDIR.value}: {error}') from error
   if _MODE.value == 'train':
     hosts.join(
       _COORDINATOR.value,

@@ -6,7 +6,8 @@
   config.json        the run's config
   data.json          the data's meta: alphabet, classes, moments, word pieces
   result.json        which step of which seed this is, what the run measured,
-                     the environment it ran in, and the sha256 of the arrays
+                     the environment it ran in, and the sha256 of the first
+                     and the third of these
   README.md          the model card
 
 `load` executes nothing out of a folder. The modules that its config names are
@@ -31,7 +32,7 @@ from ml_collections import ConfigDict
 
 from hyperjax import by_name, model_card, parts, run
 from hyperjax import workdir as files
-from hyperjax.config import complete
+from hyperjax.config import restore
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.training.writers import read_metrics
 from hyperjax.types import Drawing, Task, Variables
@@ -89,7 +90,7 @@ def save(
       'data': meta['name'],
       **_measured(workdir, config, seed, step),
       'environment': files.read_json(workdir / 'environment.json', 'command'),
-      'sha256': {ARRAYS: _sha256(partial / ARRAYS)},
+      'sha256': digests(partial),
     }
     files.write_json(partial / RESULT, record)
     card = model_card.write(
@@ -151,7 +152,13 @@ def sample(
       raise UserError(
         f'no field config.sample.{name}{did_you_mean(name, config.sample)}'
       )
-  return task.sample(variables, config.sample.to_dict() | request, meta)
+  try:
+    return task.sample(variables, config.sample.to_dict() | request, meta)
+  except (KeyError, TypeError, ValueError) as error:  # of fields and meta
+    reason = f'{type(error).__name__}: {error}'.split('\n')[0]
+    raise UserError(
+      f'{folder}: can not sample as its {CONFIG} and {DATA} say ({reason})'
+    ) from error
 
 
 def _measured(workdir, config, seed, step):
@@ -223,9 +230,13 @@ def _names(variables: Variables) -> list[str]:
   return names
 
 
-def _sha256(path):
-  with path.open('rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+def digests(folder: pathlib.Path) -> dict[str, str]:
+  """The sha256 of the files whose content nothing else vouches for."""
+  found = {}
+  for name in (ARRAYS, DATA):
+    with (folder / name).open('rb') as file:
+      found[name] = hashlib.file_digest(file, 'sha256').hexdigest()
+  return found
 
 
 def _read(
@@ -244,10 +255,15 @@ def _read(
   task, shapes, config = _build(folder / CONFIG, allow_imports)
   variables = _load_arrays(folder / ARRAYS, shapes)
   expected = files.read_json(folder / RESULT, 'sha256')['sha256']
-  if expected != {ARRAYS: _sha256(folder / ARRAYS)}:
+  found = digests(folder)
+  # Folders of earlier versions have the first alone.
+  if expected not in (found, {ARRAYS: found[ARRAYS]}):
+    intact = isinstance(expected, dict) and (
+      expected.get(ARRAYS) == found[ARRAYS]
+    )
     raise UserError(
-      f'{folder / ARRAYS} is not what was exported: its sha256 is not that of '
-      f'{RESULT}; copy the folder again'
+      f'{folder / (DATA if intact else ARRAYS)} is not what was exported: its '
+      f'sha256 is not that of {RESULT}; copy the folder again'
     )
   return task, variables, files.read_json(folder / DATA), config
 
@@ -255,11 +271,10 @@ def _read(
 def _build(path, allow_imports):
   """The task of a config file, and its variables as shapes."""
   keys = 'model', 'task', 'data', 'train', 'eval'
-  stored = files.read_json(path, *keys)
+  config = restore(files.read_json(path, *keys), path)
   guard = contextlib.nullcontext() if allow_imports else by_name.own_alone()
   try:
     with guard:
-      config = complete(ConfigDict(stored))
       task = parts.build_task(config)
       return task, parts.shapes_of(task), config
   except by_name.ForeignModuleError as error:
@@ -269,8 +284,8 @@ def _build(path, allow_imports):
     ) from error
   except UserError as error:
     raise UserError(f'{path}: {error}') from error
-  except (AttributeError, TypeError, ValueError) as error:
-    line = str(error).split('\n')[0][:120]
+  except Exception as error:  # whatever a module raises at an odd option
+    line = f'{type(error).__name__}: {error}'.split('\n')[0][:120]
     raise UserError(f'{path} describes no model: {line}') from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from hyperjax.config import complete, flatten
+from hyperjax.config import flatten, restore
 from hyperjax.errors import UserError
 from hyperjax.training import checkpoint
 
@@ -73,7 +73,7 @@ def read_json(path: pathlib.Path, *keys: str) -> dict[str, Any]:
     raise UserError(
       f'{path} does not exist; --workdir is the folder of a run'
     ) from error
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{path} can not be read: {error}') from error
   missing = [
     key for key in keys if not isinstance(content, dict) or key not in content
@@ -126,7 +126,7 @@ def check_config(
   """
   path = workdir / 'config.json'
   stored = read_json(path, 'model', 'task', 'data', 'train')
-  old = dict(flatten(config_json(complete(ConfigDict(stored)))))
+  old = dict(flatten(config_json(restore(stored, path))))
   new = dict(flatten(config_json(config)))
   absent = object()
   changes = [
@@ -151,7 +151,7 @@ def _is_larger(old, new):
 def read_config(workdir: pathlib.Path) -> ConfigDict:
   """The config of a run."""
   path = workdir / 'config.json'
-  return complete(ConfigDict(read_json(path, 'model', 'task', 'data', 'eval')))
+  return restore(read_json(path, 'model', 'task', 'data', 'eval'), path)
 
 
 def environment() -> dict[str, Any]:

@@ -100,6 +100,8 @@ def test_a_broken_config_file_is_named(tmp_path):
     ('model.hidden_size', -3),
     ('model.z_size', -1),
     ('model.num_layers', 0),
+    ('model.num_layers', 10**9),
+    ('model.hidden_size', 10**400),
     ('data.batch_size', 0),
     ('data.sequence_length', -5),
     ('model.recurrent_keep_prob', 0.0),

@@ -77,6 +77,7 @@ def test_bad_command_lines_end_in_one_line(repository):
     (['--mode=trian'], 'mode'),
     (['--workdri=x'], 'workdri'),
     (['--config.seed'], 'config.seed'),
+    (['--config.model.hidden_size=' + '-' * 10_000 + '1'], 'flags: '),
   ],
 )
 def test_a_bad_flag_is_named(repository, parse, arguments, message):

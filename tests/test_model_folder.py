@@ -325,8 +325,28 @@ def test_missing_and_broken_files_are_named(copied, trained):
   with pytest.raises(UserError, match='is damaged: it has no mode'):
     model_folder.load(copied)
   content = files.read_json(trained[0] / CONFIG)
-  files.write_json(copied / CONFIG, content | {'unroll': [1]})
-  with pytest.raises(UserError, match='describes no model'):
+  for change, words in (
+    ({'unroll': [1]}, 'config.unroll is not a section'),
+    ({'train': 5}, 'is damaged: no config'),
+    ({'model': content['model'] | {'num_layers': 2**64}}, 'num_layers is'),
+    ({'model': content['model'] | {'hidden_size': 2**64}}, 'hidden_size is'),
+    ({'task': {'name': 5}}, r'config\.task\.name: 5 is not of type str'),
+    ({'unroll': {'remat': ['x']}}, r'config\.unroll\.remat: no'),
+  ):
+    files.write_json(copied / CONFIG, content | change)
+    with pytest.raises(UserError, match=words) as error:
+      model_folder.load(copied)
+    assert str(copied / CONFIG) in str(error.value)
+  (copied / CONFIG).write_text('[' * 100_000)
+  with pytest.raises(UserError, match='can not be read'):
+    model_folder.load(copied)
+  del content['sample']['seed']
+  files.write_json(copied / CONFIG, content)
+  with pytest.raises(UserError, match=r'as its config\.json .*KeyError'):
+    model_folder.sample(copied)
+  meta = files.read_json(copied / DATA)
+  files.write_json(copied / DATA, meta | {'alphabet': [1]})
+  with pytest.raises(UserError, match=r'data\.json is not what was exported'):
     model_folder.load(copied)
   (copied / DATA).unlink()
   with pytest.raises(UserError, match='exported model: it has no data'):

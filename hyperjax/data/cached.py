@@ -96,10 +96,14 @@ def _read(folder):
   try:
     content = json.loads((folder / REPORT).read_text())
     report, kept = content['report'], content['files']
+    if _digest(report, kept) != content['sha256']:
+      raise ValueError(f'{REPORT} is not what was written')
     for name, known in kept.items():
       if _signature(folder / name) != known:
         raise ValueError(f'{name} is not what was written')
-  except (OSError, UserError, ValueError, TypeError, KeyError) as error:
+  except (
+    *(OSError, UserError, ValueError, TypeError, KeyError, RecursionError),
+  ) as error:
     logger.warning('%s: damaged (%s); it is made anew', folder, error)
     shutil.rmtree(folder)
     return None
@@ -114,7 +118,9 @@ def _make(folder, write):
     part = pathlib.Path(part)
     report = write(lambda name: (part / name).open('wb'))
     files = {file.name: _signature(file) for file in sorted(part.iterdir())}
-    (part / REPORT).write_text(json.dumps({'report': report, 'files': files}))
+    content = {'report': report, 'files': files}
+    content['sha256'] = _digest(report, files)
+    (part / REPORT).write_text(json.dumps(content))
     # If another process was faster, its entry stands.
     with contextlib.suppress(OSError):
       part.rename(folder)
@@ -141,6 +147,11 @@ class _Kept(io.BytesIO):
     if not self.closed:
       self._files[self._name] = self.getvalue()
     super().close()
+
+
+def _digest(report, files):
+  text = json.dumps([report, files], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _signature(path):

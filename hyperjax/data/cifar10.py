@@ -9,14 +9,12 @@ for `images.py`.
 import io
 import pathlib
 import pickle
-import tarfile
-import zlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from hyperjax.data import prepared, records
+from hyperjax.data import archives, prepared, records
 from hyperjax.data.files import (
   check_exactly,
   check_size,
@@ -150,7 +148,10 @@ def read_records(folder: pathlib.Path) -> dict[str, bytes]:
   ):
     if (folder / unpacked).exists():
       files = {name: folder / unpacked / name for name in sizes}
-      found = {name: (at, read_bytes(at)) for name, at in files.items()}
+      found = {
+        name: (at, read_bytes(at, size=sizes[name]))
+        for name, at in files.items()
+      }
     elif (folder / archive).exists():
       found = _of_archive(folder / archive, unpacked, sizes)
     else:
@@ -200,19 +201,13 @@ def _images(contents):
 def _of_archive(path, folder, sizes):
   """(origin, content) of the wanted members of a tar file, by name."""
   found = {}
-  try:
-    with tarfile.open(path, 'r:gz') as archive:
-      for member in archive:
-        name = member.name.removeprefix(f'{folder}/')
-        if name in sizes and member.isfile():
-          origin = f'{path}, {member.name}'
-          # What the header says is checked before anything is unpacked.
-          check_size(origin, member.size, sizes[name])
-          found[name] = origin, archive.extractfile(member).read()
-  except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-    raise UserError(
-      f'{path}: a broken archive ({error}); get the file again'
-    ) from error
+  for member in archives.members(path, 'a broken archive'):
+    name = member.name.removeprefix(f'{folder}/')
+    if name in sizes and member.is_file:
+      origin = f'{path}, {member.name}'
+      # What the header says is checked before anything is unpacked.
+      check_size(origin, member.size, sizes[name])
+      found[name] = origin, member.read()
   for name in sizes:
     if name not in found:
       raise UserError(f'{path}: has no {folder}/{name}; get the file again')

@@ -103,7 +103,7 @@ def read_raw(folder: pathlib.Path) -> dict[str, bytes]:
   archive = folder / 'enwik8.zip'
   if not path.exists() and archive.exists():
     return read_zip(archive)
-  text = read_bytes(path)
+  text = read_bytes(path, size=SIZE)
   _check(path, text)
   return split_in_order(text)
 

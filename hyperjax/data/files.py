@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import stat
 
 from hyperjax.errors import UserError
 
@@ -55,12 +56,32 @@ def find(field: str, path: str) -> pathlib.Path:
   return found
 
 
-def read_bytes(path: pathlib.Path, may_be_empty: bool = False) -> bytes:
-  """Reads a file; a missing, empty or unreadable one is a `UserError`."""
+def read_bytes(
+  path: pathlib.Path, may_be_empty: bool = False, size: int | None = None
+) -> bytes:
+  """Reads a file.
+
+  Args:
+    path: of the file.
+    may_be_empty: whether it may.
+    size: bytes that it should have, if that is known; it is checked before
+      memory is taken.
+
+  Raises:
+    UserError: it is missing, empty, unreadable, no regular file (a device may
+      be read for ever), or of another size.
+  """
   try:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+      raise UserError(f'{path}: is a device or a pipe; give a file')
+    if size is not None and stat.S_ISREG(found.st_mode) and found.st_size:
+      check_size(path, found.st_size, size)
     content = path.read_bytes()
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
+  except (ValueError, MemoryError) as error:  # a zero byte in the name
+    raise UserError(f'{path}: {str(error) or "does not fit"}') from error
   if not content and not may_be_empty:
     raise UserError(f'{path}: the file is empty')
   return content
@@ -72,7 +93,7 @@ def read_exactly(path: pathlib.Path, size: int, sha256: str) -> bytes:
   Raises:
     UserError: the file is missing, cut off, too long, or altered.
   """
-  content = read_bytes(path)
+  content = read_bytes(path, size=size)
   check_exactly(path, content, size, sha256)
   return content
 
@@ -124,7 +145,11 @@ def check_size(
 
 
 def _existing(origin, folder, files):
-  path = pathlib.Path(folder).expanduser()
-  if not path.is_dir():
+  try:
+    path = pathlib.Path(folder).expanduser()
+    exists = path.is_dir()
+  except (OSError, RuntimeError) as error:  # too long a name; no such ~user
+    raise UserError(f'{origin}: {folder!r}: {error}') from error
+  if not exists:
     raise UserError(f'{origin}: {path} is not a folder; it should hold {files}')
   return path

@@ -18,11 +18,9 @@ import operator
 import os
 import pathlib
 import re
-import tarfile
-import zlib
 from typing import NamedTuple
 
-from hyperjax.data import pen_font, prepared, whiteboard
+from hyperjax.data import archives, pen_font, prepared, whiteboard
 from hyperjax.data.files import read_bytes
 from hyperjax.data.pen_lines import Line
 from hyperjax.errors import UserError, did_you_mean
@@ -79,7 +77,7 @@ NO_DOWNLOAD = (
   'of a run'
 )
 FILE_NAME = re.compile(
-  r'(.+)-(?!00)(\d\d)\.xml'
+  r'(.+)-(?!00)([0-9]{2})\.xml'
 )  # the form, and the line's number
 HEADING = 'CSR:'
 _EXPECTED = (
@@ -257,26 +255,10 @@ def _members(folder, name, extension):
 
 def _unpack(path, pattern):
   """The files of an archive whose whole names fit, called by its 1st group."""
-  try:
-    with tarfile.open(path, 'r:gz') as archive:
-      for member in archive:
-        found = pattern.fullmatch(member.name)
-        file = archive.extractfile(member) if found else None
-        if file:
-          yield _File(found[1], file.read())
-      while archive.fileobj.read(2**20):  # to the end, where its checksum is
-        pass
-  except (
-    OSError,
-    EOFError,
-    KeyError,  # a link to what is not in the archive
-    tarfile.TarError,
-    zlib.error,
-  ) as error:
-    reason = str(error).split('\n')[0]
-    raise UserError(
-      f'{path}: not a whole .tar.gz archive ({reason}); get the file again'
-    ) from error
+  for member in archives.members(path, 'not a whole .tar.gz archive'):
+    found = pattern.fullmatch(member.name)
+    if found and not member.is_folder:
+      yield _File(found[1], member.read())
 
 
 def _read_lists(folder):

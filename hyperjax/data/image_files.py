@@ -3,16 +3,15 @@
 import io
 import itertools
 import logging
-import lzma
+import math
 import pathlib
 import re
-import tarfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from hyperjax.data import archives
 from hyperjax.data.files import read_bytes
 from hyperjax.errors import UserError
 from hyperjax.training.progress import track
@@ -21,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png')
 SPLITS = ('train', 'valid', 'test')  # 'valid' may be missing
+MOST_PIXELS = 2**24  # of an image: 4,096 x 4,096
 DEEP = ('I', 'F')  # how Pillow's modes of more than 8 bits begin
 
 
@@ -96,43 +96,19 @@ def _of_folder(root):
 
 
 def _of_archive(path):
-  try:
-    with tarfile.open(path) as archive:
-      entries = [
-        _Entry(
-          f'{path}, {member.name}',
-          pathlib.PurePosixPath(member.name).parts,
-          _member_content(archive, member),
-        )
-        for member in archive
-      ]
-      # tarfile takes an archive that is cut off between two files for a whole
-      # one; but a whole one has a block of zeros at the end.
-      if archive.fileobj.tell() == archive.offset:
-        raise tarfile.ReadError('unexpected end of data')
-      return entries
-  except (
-    OSError,
-    EOFError,
-    KeyError,  # a link to what is not in the archive
-    ValueError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zlib.error,
-  ) as error:
-    reason = str(error).split('\n')[0].removesuffix(':')
-    raise UserError(
-      f'{path}: neither a folder nor a whole tar archive ({reason}); get the '
-      f'file again'
-    ) from error
-
-
-def _member_content(archive, member):
-  """The bytes, also of a link to another member; None for a folder."""
-  if member.isdir():
-    return None
-  file = archive.extractfile(member)
-  return file.read() if file else b''  # a device or the like
+  fault = 'neither a folder nor a whole tar archive'
+  return [
+    _Entry(
+      f'{path}, {member.name}',
+      pathlib.PurePosixPath(member.name).parts,
+      None
+      if member.is_folder
+      else member.read()
+      if member.name.lower().endswith(EXTENSIONS)
+      else b'',
+    )
+    for member in archives.members(path, fault)
+  ]
 
 
 def _take_images(path, entries):
@@ -208,7 +184,7 @@ def _decode_all(entries):
     image, form = _decode(entry)
     if pixels is None:
       size = image.shape[:2]
-      pixels = np.empty((len(entries), *size, 3), np.uint8)
+      pixels = _allocate(entries, size)
     if image.shape[:2] != size:
       raise UserError(
         f'{entry.where}: {_words(image.shape)}, but {entries[0].where} has '
@@ -218,6 +194,16 @@ def _decode_all(entries):
     formats.add(form)
     colour |= image.shape[2] == 3
   return pixels if colour else pixels[..., :1].copy(), formats
+
+
+def _allocate(entries, size):
+  try:
+    return np.empty((len(entries), *size, 3), np.uint8)
+  except (MemoryError, ValueError) as error:
+    raise UserError(
+      f'{entries[0].where}: {_words(size)}, and {len(entries):,} such images '
+      f'do not fit into memory; make them smaller or fewer'
+    ) from error
 
 
 def _words(shape):
@@ -231,6 +217,8 @@ def _decode(entry):
     content = read_bytes(content)
   try:
     with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
+      if math.prod(image.size) > MOST_PIXELS:
+        raise ValueError(f'{image.width} x {image.height} pixels are too many')
       form = 'PNG' if image.format == 'PNG' else 'JPEG'
       mode = image.mode
       if mode.startswith(DEEP):

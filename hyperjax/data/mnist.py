@@ -189,7 +189,7 @@ def _read_idx(folder, file, split, shape):
     path = folder / f'{name}.gz'
     content = _unzip(path, size)
   else:
-    content = read_bytes(path)
+    content = read_bytes(path, size=size)
   check_exactly(path, content, size, sha256)
   if not content.startswith(header):
     raise UserError(

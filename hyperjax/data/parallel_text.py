@@ -29,6 +29,7 @@ WORDS = {
 TESTS = ('test', 'newstest')  # what the name of a test set begins with
 BYTE_ORDER_MARK = '\ufeff'
 CHUNK = 2**20  # bytes
+LONGEST = 2**20  # bytes of a line; a compressed file may hold an endless one
 
 
 class Corpus(Protocol):
@@ -131,12 +132,18 @@ def raw_lines(path: pathlib.Path) -> Iterator[bytes]:
   """Yields the lines of a file, decompressed, each with its line feed.
 
   Raises:
-    UserError: the file is missing, empty or damaged.
+    UserError: the file is missing, empty or damaged, or a line is too long.
   """
   number = 0
   try:
     with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as file:
-      for number, line in enumerate(file, 1):  # noqa: B007
+      while line := file.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+          raise UserError(
+            f'{path}: line {number:,} has more than {LONGEST:,} bytes; give a '
+            f'file with a sentence a line'
+          )
         yield line
   except (EOFError, zlib.error, gzip.BadGzipFile) as error:
     raise UserError(

@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 FAR = 300.0  # units between two points of a stroke
 MAX_ERRORS = 3  # points in a row
 MAX_PEN_UP = 1_000.0  # units in each coordinate
+LARGEST = 2**22  # bytes of a file; a line has some ten thousand
+LONGEST = 200  # characters of a reason
 MAX_COORDINATE = 2.0**24  # float32 has all whole numbers up to here
 IN_CHUNK = 64  # files that a process parses at a time
 MAX_WORKERS = 8
@@ -102,14 +104,16 @@ def parse(content: bytes | os.PathLike) -> Recording | Damage:
   try:
     if not isinstance(content, bytes):
       with open(content, 'rb') as file:
-        content = file.read()
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+      return Damage(f'has more than the {LARGEST:,} bytes that a line may have')
     strokes = _strokes(content)
   except OSError as error:
     return Damage(f'can not be read ({error.strerror})')
   except ET.ParseError as error:
     return Damage(f'is malformed XML ({error})')
   except (ValueError, LookupError) as error:
-    return Damage(str(error))
+    return Damage(str(error)[:LONGEST])
   recorded = [stroke for stroke in strokes if len(stroke)]
   if not recorded:
     return Damage('has no point')
@@ -179,16 +183,23 @@ def shorten(strokes: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
 
 def _strokes(content):
   """The strokes as they are in the file, float64 [n, 2] each; n may be 0."""
-  root = ET.fromstring(content)
+  root = ET.fromstring(content, ET.XMLParser(target=_NoDoctype()))
   found = root.find('StrokeSet')
   if root.tag != 'WhiteboardCaptureSession' or found is None:
     raise ValueError('is not a WhiteboardCaptureSession with a StrokeSet')
   return [
     np.array(
-      [_coordinates(point) for point in stroke.iter('Point')], np.float64
+      [_coordinates(point) for point in stroke.findall('Point')], np.float64
     ).reshape(-1, 2)
-    for stroke in found.iter('Stroke')
+    for stroke in found.findall('Stroke')
   ]
+
+
+class _NoDoctype(ET.TreeBuilder):
+  """Refuses what could define entities, which may grow or name other files."""
+
+  def doctype(self, name, pubid, system):
+    raise ValueError('declares a DOCTYPE, which no recording needs')
 
 
 def _coordinates(point):
@@ -198,8 +209,14 @@ def _coordinates(point):
   except (TypeError, ValueError):  # one is missing, or no number
     numbers = math.nan, math.nan
   if not all(abs(number) <= MAX_COORDINATE for number in numbers):
-    raise ValueError(f'has a point at x={x!r} y={y!r}, which is no position')
+    raise ValueError(
+      f'has a point at x={_short(x)} y={_short(y)}, which is no position'
+    )
   return numbers
+
+
+def _short(value):
+  return repr(value) if len(value or '') <= 40 else f'{value[:40]!r}...'
 
 
 def _distances(points, others):

@@ -107,7 +107,7 @@ def _unroll_options(build_cell, cell, kernels='xla', **options):
       raise UserError(
         f'no field config.unroll.{name}{did_you_mean(name, known)}'
       )
-  if (remat := options.get('remat', 'elementwise')) not in REMAT:
+  if (remat := options.get('remat', 'elementwise')) not in [*REMAT]:
     raise UserError(
       f"config.unroll.remat: no '{remat}'{did_you_mean(remat, REMAT)}"
     )

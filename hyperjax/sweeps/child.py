@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
+from hyperjax.errors import UserError
 from hyperjax.sweeps.space import Point
 from hyperjax.sweeps.sweep import Sweep
 from hyperjax.training.writers import read_metrics
@@ -72,7 +73,7 @@ class Child:
     """
     try:
       lines = read_metrics(self._workdir)
-    except (FileNotFoundError, ValueError):  # not yet, or just being cut
+    except (FileNotFoundError, UserError):  # not yet, or just being cut
       return []
     found = [
       (line['step'], line[self._metric])

@@ -12,6 +12,13 @@ from hyperjax.sweeps.space import Point, in_words
 from hyperjax.sweeps.sweep import Sweep
 
 Record = dict[str, Any]
+KINDS = {  # of a record's fields
+  'point': (int,),
+  'overrides': (dict,),
+  'status': (str,),
+  'value': (int, float, type(None)),
+  'step': (int, type(None)),
+}
 
 
 def path_of(sweep: Sweep, number: int) -> pathlib.Path:
@@ -24,9 +31,16 @@ def read(sweep: Sweep, number: int) -> Record | None:
   path = path_of(sweep, number)
   if not path.exists():
     return None
-  return files.read_json(
+  record = files.read_json(
     path, 'point', 'overrides', 'status', 'value', 'step', 'error'
   )
+  for field, kinds in KINDS.items():
+    if type(record[field]) not in kinds:
+      raise UserError(
+        f'{path} is damaged: its {field} is {record[field]!r}; delete it, and '
+        f'the point is run again'
+      )
+  return record
 
 
 def read_all(sweep: Sweep) -> list[Record]:
@@ -67,20 +81,22 @@ def of_workdir(sweep: Sweep, number: int) -> Record:
   workdir = sweep.workdir(number)
   result = _read(workdir / 'result.json')
   environment = _read(workdir / 'environment.json')
-  devices = ', '.join(sorted(set(environment.get('devices', []))))
+  devices = environment.get('devices')
+  devices = devices if isinstance(devices, list) else []
+  devices = ', '.join(sorted({str(device) for device in devices}))
   return {
-    'value': result.get(sweep.objective),
+    'value': _number(result.get(sweep.objective)),
     'metrics': {
       name: value
       for name, value in result.items()
       if type(value) in (int, float)
     },
     'best_step': result.get('best_step'),
-    'step': result.get('step') or _last_step(workdir),
+    'step': _number(result.get('step')) or _last_step(workdir),
     'parameters': result.get('parameters'),
     'git': environment.get('git'),
     'versions': environment.get('versions'),
-    'hardware': f'{devices}, {environment["machine"]}' if devices else None,
+    'hardware': f'{devices}, {environment.get("machine")}' if devices else None,
     'seconds': environment.get('seconds'),
   }
 
@@ -96,9 +112,13 @@ def _read(path):
 def _last_step(workdir):
   try:
     lines = (workdir / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
-    return json.loads(lines[-1])['step']
-  except (OSError, IndexError, ValueError):
+    return _number(json.loads(lines[-1])['step'])
+  except (*(OSError, LookupError, ValueError, TypeError, RecursionError),):
     return None
+
+
+def _number(value):
+  return value if type(value) in (int, float) else None
 
 
 def best(records: list[Record]) -> float:

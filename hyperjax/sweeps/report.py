@@ -352,12 +352,9 @@ def _curve(sweepdir, record):
   name = f'{split}_quick/{metric}'
   try:
     lines = read_metrics(workdir)
-    points = [(x['step'], x[name]) for x in lines if _is_finite(x.get(name))]
   except OSError:  # it ran elsewhere, or not at all
-    points = []
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    path = workdir / 'metrics.jsonl'
-    raise UserError(f'{path} is damaged; delete it') from error
+    lines = []
+  points = [(x['step'], x[name]) for x in lines if _is_finite(x.get(name))]
   return tuple(zip(*points, strict=True)) or ((), ())
 
 

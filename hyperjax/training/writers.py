@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from tensorboardX import SummaryWriter
 
+from hyperjax.errors import UserError
+
 
 class MetricsWriter:
   """Appends lines of metrics to a workdir.
@@ -66,6 +68,29 @@ class NoWriter:
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, float | None]]:
-  """The lines of a workdir's `metrics.jsonl`; a last, cut-off one is left."""
-  lines = (workdir / 'metrics.jsonl').read_bytes().split(b'\n')[:-1]
-  return [json.loads(line) for line in lines]
+  """The lines of a workdir's `metrics.jsonl`; a last, cut-off one is left.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    UserError: a line is damaged.
+  """
+  path = workdir / 'metrics.jsonl'
+  lines = path.read_bytes().split(b'\n')[:-1]
+  return [_parse(line, path, k) for k, line in enumerate(lines, 1)]
+
+
+def _parse(line, path, number):
+  try:
+    found = json.loads(line)
+    if type(found['step']) is int and all(map(_is_number, found.values())):
+      return found
+    reason = 'not a step and numbers'
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
+    reason = f'{type(error).__name__}: {error}'
+  raise UserError(
+    f'{path}: line {number:,} is damaged ({reason}); take it away'
+  )
+
+
+def _is_number(value):
+  return value is None or type(value) in (int, float)

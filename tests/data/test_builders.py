@@ -116,13 +116,15 @@ class Server(http.server.ThreadingHTTPServer):
 
   Attributes:
     files: the bytes of each.
-    damage: name to (what is sent, the length that the header claims).
+    damage: name to (what is sent, the length that the header claims); without
+      a length it is sent again and again, and without content nothing is.
     asked: the paths of all requests so far.
   """
 
   def __init__(self, files):
     super().__init__(('127.0.0.1', 0), Handler)
     self.files, self.damage, self.asked = files, {}, []
+    self.silent = threading.Event()  # set, it ends the silence
 
   @property
   def url(self):
@@ -142,9 +144,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     content = self.server.files[name]
     content, length = self.server.damage.get(name, (content, len(content)))
     self.send_response(200)
-    self.send_header('Content-Length', str(length))
+    if length is not None:
+      self.send_header('Content-Length', str(length))
     self.end_headers()
+    if not content:
+      self.server.silent.wait(30)
     self.wfile.write(content)
+    while length is None:
+      self.wfile.write(content)
 
   def log_message(self, format, *args):
     pass
@@ -417,6 +424,33 @@ def test_a_damaged_download_is_refused(name, damage, word, root, server):
   assert os.listdir(root) == []  # nothing whole, half or partial
   server.damage.clear()
   assert is_raw(name, corpus(name).read_prepared())
+
+
+@pytest.mark.parametrize(
+  ('damage', 'words'),
+  [((b'', 100), 'broke off'), ((b'x' * 2**16, None), 'the sha256')],
+)
+def test_a_server_that_falls_silent_or_never_ends(
+  damage, words, root, server, monkeypatch
+):
+  from hyperjax.data.builders import pieces
+
+  monkeypatch.setattr(pieces, 'SILENT_SECONDS', 0.2)
+  server.damage['ptb.train.txt'] = damage
+  with pytest.raises(UserError, match=words):
+    build('ptb')
+  server.silent.set()
+  assert os.listdir(root) == []
+
+
+def test_what_a_killed_process_left_is_in_no_ones_way(root, server):
+  # As SIGKILL leaves it: half a download, and half a data set of tfds.
+  (root / 'download-abc' / 'raw').mkdir(parents=True)
+  (root / 'download-abc' / 'raw' / 'ptb.train.txt').write_bytes(b'half')
+  (root / 'ptb' / '1.0.0.incompleteABC').mkdir(parents=True)
+  (root / 'ptb' / '1.0.0.incompleteABC' / 'dataset_info.json').touch()
+  build('ptb')
+  assert is_raw('ptb', ptb.read_prepared())
 
 
 @pytest.mark.parametrize('name', NAMES)

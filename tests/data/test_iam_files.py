@@ -262,7 +262,9 @@ def test_a_listed_form_without_files_is_refused_or_left_out(folder):
   assert corpus.report['left_out'] == [reason]
 
 
-@pytest.mark.parametrize('name', ['notes.xml', 'a01-001-00.xml'])
+@pytest.mark.parametrize(
+  'name', ['notes.xml', 'a01-001-00.xml', 'a01-001-\u0660\u0660.xml']
+)
 def test_a_file_with_another_name_is_damage(folder, name):
   write(folder / 'lineStrokes' / 'a01' / name, xml([[(1, 2)]]))
   assert f'lineStrokes/a01/{name} is not called' in refused(folder)

@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import pathlib
+import struct
 import tarfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperjax.data import images
+from hyperjax.data import image_files, images
 from hyperjax.errors import UserError
 from hyperjax.ops.augment import crop_and_flip
 from hyperjax.ops.random import stream
@@ -559,6 +561,28 @@ def test_the_real_jpeg_copy_of_cifar10():
   # What is published of CIFAR-10: 125.3, 123.0, 113.9 and 63.0, 62.1, 66.7.
   np.testing.assert_allclose(source.meta['mean'], [125.3, 123, 113.9], atol=0.3)
   np.testing.assert_allclose(source.meta['std'], [63, 62.1, 66.7], atol=1)
+
+
+def test_an_image_that_claims_too_many_pixels_is_not_decoded(
+  tmp_path, monkeypatch
+):
+  files = dict(tree())
+  content = bytearray(files['train/cat/0.png'])
+  content[16:24] = struct.pack('>II', 9_000, 9_000)
+  content[29:33] = struct.pack('>I', zlib.crc32(content[12:29]))
+  files['train/cat/0.png'] = bytes(content)
+  message = refusal(write(tmp_path, files))
+  assert '0.png: no image that can be read' in message
+  assert '9000 x 9000 pixels are too many' in message
+
+
+def test_images_beyond_memory_are_refused(tmp_path, monkeypatch):
+  def fail(*arguments):
+    raise MemoryError
+
+  write(tmp_path, tree())
+  monkeypatch.setattr(image_files.np, 'empty', fail)
+  assert '24 such images do not fit into memory' in refusal(tmp_path)
 
 
 def test_the_shape_that_the_config_promises_is_checked(tmp_path):

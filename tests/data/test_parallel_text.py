@@ -197,3 +197,15 @@ def test_missing_and_doubtful_files_are_named(tmp_path, names, part):
     find(folder)
   assert str(error.value).startswith(f'config.data.path: {folder} has ')
   assert part in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['a.en', 'a.en.gz'])
+def test_an_endless_line_is_refused(tmp_path, name, monkeypatch):
+  monkeypatch.setattr(parallel_text, 'LONGEST', 100)
+  content = b'one\n' + b'x' * 100 + b'\n'
+  path = tmp_path / name
+  path.write_bytes(gzip.compress(content) if name.endswith('gz') else content)
+  with pytest.raises(
+    UserError, match=f'{name}: line 2 has more than 100 bytes'
+  ):
+    list(parallel_text.lines(path))

@@ -506,6 +506,8 @@ def test_the_arrays_stay_on_the_disk(tmp_path, monkeypatch):
     lambda path: path.write_bytes(b'\7' + path.read_bytes()[1:]),
     lambda path: path.unlink(),
     lambda path: path.write_bytes(b''),
+    lambda path: path.write_bytes(b'[' * 100_000),
+    lambda path: path.write_bytes(b'{"report": {}, "files": 5}'),
   ],
 )
 @pytest.mark.parametrize(
@@ -525,6 +527,18 @@ def test_a_damaged_entry_is_made_anew(tmp_path, cache, caplog, name, damage):
   assert source.meta == meta
   assert path.read_bytes() == content
   assert entries(cache) == names
+
+
+def test_a_changed_report_is_damage(cache):
+  def write(open_file):
+    with open_file('file') as file:
+      file.write(b'content')
+    return {'count': 4}
+
+  cached.fetch('kind', [1], write)
+  [path] = cache.glob('kind-*/report.json')
+  path.write_text(path.read_text().replace('"count": 4', '"count": 5'))
+  assert cached.fetch('kind', [1], write).report == {'count': 4}
 
 
 def test_an_interrupted_entry_is_no_entry(tmp_path, cache, monkeypatch):
@@ -548,7 +562,7 @@ def test_another_process_may_be_faster(cache):
   def write(open_file):
     with open_file('file') as file:
       file.write(b'mine')
-    if not list(cache.glob('kind-*[0-9a-f]')):
+    if not [path for path in cache.iterdir() if '.part-' not in path.name]:
       theirs = cached.fetch('kind', [1], write_theirs)
       assert theirs.read('file') == b'theirs'
     return {}

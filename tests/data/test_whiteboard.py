@@ -223,3 +223,50 @@ def test_the_workers_import_neither_jax_nor_tfds(repository):
     text=True,
   )
   assert done.stdout == 'set()\n'
+
+
+BOMB = ''.join(f'<!ENTITY l{k} "{f"&l{k - 1};" * 10}">' for k in range(1, 9))
+
+
+@pytest.mark.parametrize(
+  ('declarations', 'use'),
+  [
+    (f'<!ENTITY l0 "1">{BOMB}', '&l8;'),
+    ('<!ENTITY x SYSTEM "file:///etc/passwd">', '&x;'),
+    ('<!ENTITY % x SYSTEM "file:///etc/passwd"> %x;', '1'),
+    ('', '1'),
+  ],
+)
+@pytest.mark.parametrize('encoding', ['latin-1', 'utf-16'])
+def test_entities_are_refused_unread(declarations, use, encoding):
+  text = xml([[(use, 2)], [(3, use)]]).decode()
+  head, _, rest = text.partition('\n')
+  head = head.replace('ISO-8859-1', encoding)
+  text = f'{head}<!DOCTYPE a [{declarations}]>{rest}'
+  damage = parse(text.encode(encoding))
+  assert isinstance(damage, Damage)
+  assert damage.reason.startswith('declares a DOCTYPE')
+
+
+def test_strokes_within_strokes_do_not_count_twice():
+  # Each would else have all points of those in it: the square of the file.
+  depth = 2_000
+  content = xml([]).replace(
+    b'</StrokeSet>',
+    b'<Stroke><Point x="1" y="2"/>' * depth
+    + b'</Stroke>' * depth
+    + b'</StrokeSet>',
+  )
+  assert len(parse(content).points) == 1
+
+
+def test_a_file_that_is_far_too_long_is_damage(tmp_path, monkeypatch):
+  monkeypatch.setattr(whiteboard, 'LARGEST', 100)
+  content = xml([[(1, 2)]])
+  (tmp_path / 'a.xml').write_bytes(content)
+  for file in (content, tmp_path / 'a.xml'):
+    assert 'more than the 100 bytes' in parse(file).reason
+
+
+def test_a_long_coordinate_is_not_repeated():
+  assert len(parse(xml([[('9' * 10**5, 2)]])).reason) < 200

@@ -1,5 +1,9 @@
+import json
 import math
 
+import pytest
+
+from hyperjax.errors import UserError
 from hyperjax.sweeps import records
 from hyperjax.sweeps.point import write
 
@@ -30,3 +34,39 @@ def test_a_point_is_described_in_short():
   point = {'a.name': 'x', 'b.name': 'y'}
   assert records.describe(point) == 'a.name=x b.name=y'
   assert records.describe({}) == 'as configured'
+
+
+@pytest.mark.parametrize(
+  ('file', 'content'),
+  [
+    ('result.json', '{"valid/loss": "low", "step": [1]}'),
+    ('result.json', '{"valid/loss": {}, "step": "5"}'),
+    ('environment.json', '{"devices": 5}'),
+    ('environment.json', '{"devices": ["cpu", 1, []]}'),
+    ('environment.json', '[' * 100_000),
+    ('metrics.jsonl', '[1]\n'),
+    ('metrics.jsonl', '{"x": 1}\n'),
+    ('metrics.jsonl', '[' * 100_000 + '\n'),
+    ('metrics.jsonl', '{"step": "a"}\n'),
+  ],
+)
+def test_what_a_failed_run_has_left_may_be_damaged(make_sweep, file, content):
+  sweep = make_sweep((1.0,))
+  sweep.workdir(0).mkdir()
+  (sweep.workdir(0) / file).write_text(content)
+  found = records.of_workdir(sweep, 0)
+  assert found['value'] is None
+  assert found['step'] is None
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [('value', 'low'), ('step', '5'), ('overrides', []), ('point', None)],
+)
+def test_a_record_of_other_types_is_named(make_sweep, field, value):
+  sweep = make_sweep((1.0,))
+  write(sweep, 0, 'failed', 'x', engine='local', seconds=1.0)
+  path = records.path_of(sweep, 0)
+  path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+  with pytest.raises(UserError, match=f'0000.json is damaged: its {field}'):
+    records.table(sweep)

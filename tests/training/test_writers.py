@@ -4,6 +4,7 @@ import math
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from hyperjax.errors import UserError
 from hyperjax.training.writers import MetricsWriter, read_metrics
 
 
@@ -140,3 +141,17 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     (7, 'train/loss_nats', 0.5),
     (7, 'train/grad_norm', 2.0),
   }
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    *(b'[1]', b'{"x": 1.0}', b'{"step": "1"}', b'{"step": 1, "x": "a"}'),
+    *(b'{"step": true}', b'\xff', b'{', b'[' * 100_000, b''),
+  ],
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+  content = b'{"step": 1, "x": 1.0}\n' + line + b'\n'
+  (tmp_path / 'metrics.jsonl').write_bytes(content)
+  with pytest.raises(UserError, match=r'metrics.jsonl: line 2 is damaged'):
+    read_metrics(tmp_path)

@@ -5,8 +5,8 @@ They need no TensorFlow: the records are array_record, read back by
 """
 
 import abc
+import hashlib
 import pathlib
-import shutil
 import types
 from typing import Any
 
@@ -14,14 +14,13 @@ import numpy as np
 import requests
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.checksums import UrlInfo
-from tensorflow_datasets.core.download.download_manager import (
-  NonMatchingChecksumError,
-)
 
 from hyperjax.data import prepared
 from hyperjax.errors import UserError
 
 PIECE = 2**20  # bytes
+CHUNK = 2**16  # bytes
+SILENT_SECONDS = 30  # of a server, before it is given up
 INSTEAD = (
   'try again, or give the folder with the raw files by '
   '--config.data.dir=FOLDER or HYPERJAX_DATA_DIR'
@@ -72,7 +71,7 @@ class PieceBuilder(RawFilesBuilder, skip_registration=True):
 
   @property
   def url_infos(self) -> dict[str, UrlInfo]:
-    """The size and sha256 by which tfds checks each download."""
+    """The size and sha256 by which each download is checked."""
     return {
       url: UrlInfo(size, sha256, name)
       for url, (name, size, sha256) in self.corpus.downloads().items()
@@ -108,32 +107,42 @@ def _download(dl_manager, url_infos):
   folder = pathlib.Path(dl_manager.download_dir) / 'raw'
   folder.mkdir(exist_ok=True)
   for url, info in url_infos.items():
-    _reach(url)
-    try:
-      path = dl_manager.download(url)
-    except NonMatchingChecksumError as error:
-      raise UserError(
-        f'{url}: the download is cut off or altered: it should have '
-        f'{info.size:,} bytes and the sha256 {info.checksum[:12]}...; {INSTEAD}'
-      ) from error
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-      raise UserError(
-        f'{url}: the download broke off ({type(error).__name__}); {INSTEAD}'
-      ) from error
-    shutil.copyfile(path, folder / info.filename)
+    _fetch(url, info, folder / info.filename)
   return folder
 
 
-def _reach(url):
-  """Asks a server once: tfds tries for minutes where there is no network."""
+def _fetch(url, info, path):
+  """Downloads a file and checks it.
+
+  Not by tfds, which waits for ever for a server that has fallen silent, and
+  takes all that one sends that does not end.
+  """
+  size, digest, reached = 0, hashlib.sha256(), False
   try:
-    with requests.get(url, stream=True, timeout=30) as response:
-      answer = f'{response.status_code} {response.reason}'
-      found = response.ok
+    with (
+      requests.get(url, stream=True, timeout=SILENT_SECONDS) as response,
+      path.open('wb') as file,
+    ):
+      reached = True
+      if not response.ok:
+        raise UserError(
+          f'{url}: the server answers {response.status_code} '
+          f'{response.reason}; {INSTEAD}'
+        )
+      for block in response.iter_content(CHUNK):
+        size += len(block)
+        if size > info.size:
+          break
+        digest.update(block)
+        file.write(block)
   except requests.RequestException as error:
+    what = 'the download broke off' if reached else 'can not be reached'
+    hint = '' if reached else ' is there a network?'
     raise UserError(
-      f'{url}: can not be reached ({type(error).__name__}); is there a '
-      f'network? {INSTEAD}'
+      f'{url}: {what} ({type(error).__name__});{hint} {INSTEAD}'
     ) from error
-  if not found:
-    raise UserError(f'{url}: the server answers {answer}; {INSTEAD}')
+  if size != info.size or digest.hexdigest() != info.checksum:
+    raise UserError(
+      f'{url}: the download is cut off or altered: it should have '
+      f'{info.size:,} bytes and the sha256 {info.checksum[:12]}...; {INSTEAD}'
+    )
