@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -54,7 +55,8 @@ def launch(
   parse: Callable[[Sequence[str]], list[str]] = parse,
 ) -> None:
   """Runs a command: a `UserError` is one line and its exit code."""
-  absl_logging.set_verbosity(absl_logging.ERROR)
+  # Orbax logs what it then raises, with all its frames.
+  absl_logging.set_verbosity(absl_logging.FATAL)
   absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
   logging.getLogger('hyperjax').setLevel(logging.INFO)
   sys.stdout.reconfigure(errors='replace')  # samples hold any character
@@ -68,7 +70,17 @@ def launch(
     code = error.exit_code
   except BrokenPipeError:  # `... | head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except KeyboardInterrupt:
+    code = 128 + signal.SIGINT
   except SignalledError as error:
     code = 128 + error.signum
+    if error.again:  # else a save under way would be waited for
+      print(
+        'stopped at once, without saving; the same command goes on from the '
+        'newest checkpoint',
+        file=sys.stderr,
+        flush=True,
+      )
+      os._exit(code)
   hosts.leave(code, together=code != LostHostError.exit_code)
   sys.exit(code)
