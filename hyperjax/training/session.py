@@ -198,10 +198,8 @@ class Session:
     for place, seed in enumerate(self._seed_list):
       if seed in self.diverged():
         continue
-      best = self._checkpointer.restore_best(like, place)
-      if best is None:
-        raise UserError(f'{self._workdir}: every checkpoint is damaged')
-      found[seed] = seed_axis.take(best[0], place, self._seeds), best[1]
+      variables, step = self._checkpointer.restore_best(like, place)
+      found[seed] = seed_axis.take(variables, place, self._seeds), step
     return found
 
   def seconds(self) -> float:

@@ -8,7 +8,8 @@ to suffer it, and the package needs no hooks for it. `$FAULT` names it:
     phases FILE          keeps in FILE what the process is doing
     kill PHASE N         SIGKILL at the N-th time that the phase begins
     signal PHASE N NAME  the same with a signal of another name
-    full PHASE N         from then on, a checkpoint's data can not be written
+    full PHASE N         from then on there is no room for a checkpoint's data
+    stuck PHASE N        from then on it is written for ever
     clock                the wall clock jumps a day at each look at it
 """
 
@@ -18,6 +19,8 @@ import os
 import random
 import signal
 import time
+
+from etils import epath
 
 from hyperjax import parts, run
 from hyperjax.config import load, parse_argument
@@ -123,14 +126,26 @@ def send(words):
 
 
 def full(words):
-  """Orbax's arrays meet a disk without room, in its own threads."""
-  from orbax.checkpoint import type_handlers
+  def fail():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  async def serialize(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'ocdbt/d')
+  break_saves(words, fail)
+
+
+def stuck(words):
+  break_saves(words, lambda: time.sleep(600))
+
+
+def break_saves(words, act):
+  """Something comes before the metadata that orbax's threads write."""
+  write = epath.Path('/').write_text.__func__
 
   def begin():
-    type_handlers.ArrayHandler.serialize = serialize
+    def act_and_write(self, *arguments, **options):
+      act()
+      return write(self, *arguments, **options)
+
+    type(epath.Path('/')).write_text = act_and_write
 
   phase, number = words.rsplit(' ', 1)
   at_phase(phase, number, begin)
@@ -175,5 +190,6 @@ FAULTS = {
   'kill': kill,
   'signal': send,
   'full': full,
+  'stuck': stuck,
   'clock': clock,
 }
