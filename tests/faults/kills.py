@@ -7,6 +7,7 @@ from tests.faults.config import PHASES
 
 SAVING = 'saving behind its back'
 MOMENTS = ('starting', *PHASES, SAVING)
+BEFORE_SAVES = 'starting', 'reading data', 'restoring', 'compiling'
 SECONDS = 1.0  # at most, from when a phase has begun
 
 
@@ -84,4 +85,6 @@ def kill_until_it_ends(kind, data, workdir, phase, most, rng):
 def doing(phase, workdir):
   """What a child says in its file that it does, and what its threads do."""
   what = phase.read_text().strip() or 'starting'
-  return [what, SAVING] if runs.unfinished(workdir) else [what]
+  # Behind the restoring no unfinished save is left of the process before.
+  saving = runs.unfinished(workdir) and what not in BEFORE_SAVES
+  return [what, SAVING] if saving else [what]

@@ -116,7 +116,7 @@ def test_where_no_checkpoint_is_left_all_refuse(tmp_path, trained):
     damage_step(copy, step)
   before = {path: path.read_bytes() for path in copy.rglob('*.json*')}
   for action in (run.train, run.evaluate, run.sample):
-    with pytest.raises(UserError, match='all checkpoints .* are dam') as error:
+    with pytest.raises(UserError, match=r'all checkpoints .* are dam') as error:
       action(config, copy)
     assert '\n' not in str(error.value)
   assert {path: path.read_bytes() for path in before} == before

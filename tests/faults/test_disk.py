@@ -13,6 +13,10 @@ from hyperjax.errors import DiskError
 from hyperjax.training import disk
 from hyperjax.training.session import Session
 from tests.faults import runs
+from tests.training.test_checkpoint import (
+  collect_what_orbax_left,  # noqa: F401  # a fixture
+  pytestmark,  # noqa: F401
+)
 
 
 def mount(*options):
