@@ -10,6 +10,7 @@ to suffer it, and the package needs no hooks for it. `$FAULT` names it:
     signal PHASE N NAME  the same with a signal of another name
     full PHASE N         from then on there is no room for a checkpoint's data
     stuck PHASE N        from then on it is written for ever
+    command PHASE N ...  runs a command before
     clock                the wall clock jumps a day at each look at it
 """
 
@@ -18,6 +19,7 @@ import functools
 import os
 import random
 import signal
+import subprocess
 import time
 
 from etils import epath
@@ -125,6 +127,13 @@ def send(words):
   at_phase(phase, number, lambda: os.kill(os.getpid(), signum))
 
 
+def command(words):
+  for phase in PHASES:
+    if words.startswith(f'{phase} '):
+      number, line = words.removeprefix(f'{phase} ').split(' ', 1)
+      at_phase(phase, number, lambda: subprocess.run(line.split(), check=True))
+
+
 def full(words):
   def fail():
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -189,6 +198,7 @@ FAULTS = {
   'phases': phases,
   'kill': kill,
   'signal': send,
+  'command': command,
   'full': full,
   'stuck': stuck,
   'clock': clock,

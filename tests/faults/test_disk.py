@@ -3,7 +3,6 @@
 import errno
 import os
 import pathlib
-import shutil
 import subprocess
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from hyperjax import run
 from hyperjax.errors import DiskError
 from hyperjax.training import disk
-from hyperjax.training.session import Session
 from tests.faults import runs
 from tests.training.test_checkpoint import (
   collect_what_orbax_left,  # noqa: F401  # a fixture
@@ -87,39 +85,31 @@ def test_no_room_for_a_plain_file(tmp_path, make_tiny_config, name):
   assert run.train(config, tmp_path)['step'] == 20
 
 
-def test_a_workdir_that_becomes_read_only(
-  tmp_path, make_tiny_config, monkeypatch
-):
+def test_a_workdir_that_becomes_read_only(data, whole, tmp_path):
   """Root writes in spite of permissions, so an attribute is set instead."""
-  config, folder = make_tiny_config(), tmp_path / 'checkpoints'
-  as_root = os.geteuid() == 0
-  if as_root and not shutil.which('chattr'):
-    pytest.skip('no chattr')
-
-  def lock(yes):
-    command = ['chattr', '+i' if yes else '-i'] if as_root else ['chmod']
-    command += [] if as_root else ['a-w' if yes else 'u+w']
-    done = subprocess.run([*command, folder], capture_output=True, text=True)
-    if done.returncode:
-      pytest.skip(f'{command[0]}: {done.stderr.strip()}')
-
-  save = Session._save
-
-  def save_and_lock(self, state):
-    save(self, state)
-    self._checkpointer.wait()
-    if int(state.step) == 20:
-      lock(True)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(Session, '_save', save_and_lock)
-    try:
-      with pytest.raises(DiskError, match=f'{folder}.* not permitted|denied'):
-        run.train(config, tmp_path)
-    finally:
-      lock(False)
-  assert runs.checkpoints(tmp_path) == [10, 20]
-  assert run.train(config, tmp_path)['step'] == 60
+  folder = tmp_path / 'checkpoints'
+  lock, unlock = ('chmod a-w', 'chmod u+w')
+  if os.geteuid() == 0:
+    lock, unlock = ('chattr +i', 'chattr -i')
+  for command in (lock, unlock):
+    folder.mkdir(exist_ok=True)
+    if subprocess.run([*command.split(), folder]).returncode:
+      pytest.skip(f'{command} does not work here')
+  try:
+    process = runs.start(
+      'language',
+      data['language'],
+      tmp_path,
+      fault=f'command saving 3 {lock} {folder}',
+    )
+    code, _, err = runs.end(process)
+  finally:
+    subprocess.run([*unlock.split(), folder], check=True)
+  assert code == 74, err
+  assert f'error: {tmp_path}' in err and 'Traceback' not in err
+  assert runs.checkpoints(tmp_path)[-1] == 20
+  runs.finish('language', data['language'], tmp_path)
+  assert runs.differences(tmp_path, whole('language')) == []
 
 
 def test_a_read_only_disk(small_disk, make_tiny_config):
