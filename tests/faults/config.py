@@ -128,10 +128,8 @@ def send(words):
 
 
 def command(words):
-  for phase in PHASES:
-    if words.startswith(f'{phase} '):
-      number, line = words.removeprefix(f'{phase} ').split(' ', 1)
-      at_phase(phase, number, lambda: subprocess.run(line.split(), check=True))
+  phase, number, *line = words.split()  # of phases in one word
+  at_phase(phase, number, lambda: subprocess.run(line, check=True))
 
 
 def full(words):

@@ -1,10 +1,10 @@
 """Data that fails under the run, workers that die, clocks that jump."""
 
+import multiprocessing
 import os
 import pathlib
 import random
 import shutil
-import signal
 import time
 
 import pytest
@@ -13,6 +13,7 @@ from hyperjax import run
 from hyperjax.data import whiteboard
 from hyperjax.errors import UserError
 from hyperjax.training.feed import Feed
+from tests.data.test_whiteboard import xml
 from tests.faults import runs
 from tests.test_run import lines
 
@@ -52,14 +53,17 @@ def test_encoded_text_that_is_cut_off_under_the_run(
   assert run.train(config, tmp_path / 'run') == expected
 
 
-def die_or_parse(contents):
-  """In a worker: dies at once; in the process itself: parses."""
-  if b'die' in contents and os.getpid() != PARENT[0]:
-    os.kill(os.getpid(), signal.SIGKILL)
-  return [content.upper() for content in contents]
-
-
-PARENT = [0]
+def test_workers_that_die_are_done_without(monkeypatch):
+  monkeypatch.setattr(whiteboard.os, 'cpu_count', lambda: 2)
+  contents = [xml([[(k, 0)]]) for k in range(2000)]
+  parsed = whiteboard.parse_all(contents)
+  points = [next(parsed).points[0, 0]]
+  workers = multiprocessing.active_children()
+  for worker in workers:
+    worker.kill()
+  points += [recording.points[0, 0] for recording in parsed]
+  assert workers
+  assert points == list(range(2000))
 
 
 def test_a_clock_that_jumps_changes_nothing(
