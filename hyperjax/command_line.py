@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,7 +11,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from hyperjax import config as configs
-from hyperjax.errors import LostHostError, UserError
+from hyperjax.errors import DiskError, LostHostError, UserError
 from hyperjax.training import hosts
 from hyperjax.training.loop import SignalledError
 
@@ -54,11 +55,12 @@ def launch(
   parse: Callable[[Sequence[str]], list[str]] = parse,
 ) -> None:
   """Runs a command: a `UserError` is one line and its exit code."""
-  absl_logging.set_verbosity(absl_logging.ERROR)
+  # Orbax logs what it then raises, with all its frames.
+  absl_logging.set_verbosity(absl_logging.FATAL)
   absl_logging.get_absl_handler().setFormatter(logging.Formatter('%(message)s'))
   logging.getLogger('hyperjax').setLevel(logging.INFO)
   sys.stdout.reconfigure(errors='replace')  # samples hold any character
-  code = 0
+  code, at_once = 0, False
   try:
     app.run(main, flags_parser=parse)
   except SystemExit as error:  # app.run always ends so
@@ -66,9 +68,23 @@ def launch(
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     code = error.exit_code
+    at_once = isinstance(error, DiskError)  # orbax may wait for what failed
   except BrokenPipeError:  # `... | head` has read enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except KeyboardInterrupt:
+    code = 128 + signal.SIGINT
   except SignalledError as error:
     code = 128 + error.signum
+    at_once = error.again  # and not when a save under way has ended
+    if at_once:
+      print(
+        'stopped at once, without saving; the same command goes on from the '
+        'newest checkpoint',
+        file=sys.stderr,
+      )
+  if at_once:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
   hosts.leave(code, together=code != LostHostError.exit_code)
   sys.exit(code)

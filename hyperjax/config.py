@@ -16,6 +16,7 @@ WHOLE = (
   'num_seeds',
   'parameter_budget',
   'accumulate_steps',
+  'max_restarts',
   'mesh.data',
   'mesh.model',
 )
@@ -51,6 +52,8 @@ def base_config() -> ConfigDict:
         'steps_per_dispatch': 100,  # at the most; only as many as take a moment
         'accumulate_steps': 1,  # parts of a batch, one after the other
         'stall_seconds': 600.0,  # to wait for other hosts; 0: for ever
+        'max_restarts': 0,  # after divergence, from the newest checkpoint
+        'restart_factor': 0.5,  # of the learning rate, from there on
       },
       'mesh': {
         'data': 0,  # devices to deal a batch out to; 0 is all there are
@@ -362,6 +365,12 @@ def validate(config: ConfigDict) -> None:
       f'config.seed {config.seed} and config.num_seeds {config.num_seeds} go '
       f'beyond the largest seed, 4294967295; make one of them smaller'
     )
+  if config.train.max_restarts and config.num_seeds > 1:
+    raise UserError(
+      f'config.train.max_restarts is {config.train.max_restarts}, but of '
+      f'{config.num_seeds} seeds (config.num_seeds) one that diverges is left '
+      f'behind; set one of the two to its default'
+    )
 
 
 def _check_sections(config):
@@ -448,6 +457,8 @@ def _rule(name):
     return lambda x: x >= 1, 'at least 1'
   if name.endswith('keep_prob'):
     return lambda x: 0 < x <= 1, 'above 0 and at most 1'
+  if name == 'restart_factor':
+    return lambda x: 0 < x < 1, 'above 0 and below 1'
   if name.startswith('zoneout_'):
     return lambda x: 0 <= x < 1, 'at least 0 and below 1'
   if name == 'learning_rate':
@@ -473,6 +484,7 @@ def _rule(name):
     'length_penalty',
     'coverage_penalty',
     'stall_seconds',
+    'max_restarts',
     'mesh.data',
   }
   if name in nonnegative:

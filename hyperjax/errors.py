@@ -42,16 +42,27 @@ class LostHostError(UserError):
   exit_code = 75
 
 
+class DiskError(UserError):
+  """A disk is full, broken, or can't be written; what was saved is whole.
+
+  Its exit code is that of sysexits' EX_IOERR.
+  """
+
+  exit_code = 74
+
+
 class RunDivergedError(UserError):
   """Training met a number that is not finite, with every seed.
 
   Attributes:
     steps: the first such step of each seed.
+    checkpoint: the step of the newest checkpoint, before that; 0 for none.
   """
 
-  def __init__(self, message: str, steps: dict[int, int]):
+  def __init__(self, message: str, steps: dict[int, int], checkpoint: int):
     super().__init__(message)
     self.steps = steps
+    self.checkpoint = checkpoint
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -92,13 +93,20 @@ def build_source(config: ConfigDict) -> Source:
 
 
 def build_optimizer(
-  config: ConfigDict,
+  config: ConfigDict, restarts: Iterable[tuple[int, int, float]] = ()
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """The optimizer of a config, and its learning rate by step."""
-  options, given = (
-    config.optimizer.to_dict(),
-    {'num_steps': config.train.num_steps},
-  )
+  """The optimizer of a config, and its learning rate by step.
+
+  Args:
+    config: the whole config.
+    restarts: each (diverged at, step, factor): from that step on, the rate is
+      multiplied by the factor.
+  """
+  options = config.optimizer.to_dict()
+  given = {
+    'num_steps': config.train.num_steps,
+    'factors': [(step, factor) for _, step, factor in restarts],
+  }
   by_name.check(
     optimizers.build,
     options,

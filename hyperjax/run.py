@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from hyperjax import parts
 from hyperjax import workdir as files
-from hyperjax.errors import UserError
+from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.evaluation.dynamic import DynamicEvaluator
 from hyperjax.evaluation.evaluate import Evaluator
 from hyperjax.pictures import curves
-from hyperjax.training import hosts, loop, seed_axis, sharding
+from hyperjax.training import disk, hosts, loop, seed_axis, sharding
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.progress import say
 from hyperjax.training.session import Session
@@ -36,11 +36,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     UserError: a bad config or workdir, bad data, or a diverged run.
     SignalledError: SIGTERM or SIGINT; the state has been saved.
   """
-  with loop.Interruption() as interruption, hosts.losing_none():
+  with (
+    loop.Interruption() as interruption,
+    hosts.losing_none(),
+    disk.faults_named(workdir),
+  ):
     with hosts.shared_fate():
       config = parts.resolve(config)
       task = parts.build_task(config)
-      optimizer, learning_rate = parts.build_optimizer(config)
+      parts.build_optimizer(config)
       layout = parts.build_layout(config, task)
       files.make_folder(workdir)
       result = _finished(config, workdir)
@@ -60,35 +64,63 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         layout=layout,
         watchdog=watchdog,
       )
-      session = stack.enter_context(
-        Session(
+      while True:
+        restarts = files.read_restarts(workdir)
+        session = Session(
           config,
           workdir,
           task,
           source,
           evaluator,
-          optimizer,
-          learning_rate,
+          *parts.build_optimizer(config, restarts),
           layout,
           watchdog,
         )
-      )
-      # Only now, so that a command that fails leaves the run as it was.
-      environment = files.environment()
-      if hosts.is_primary():
-        files.write_json(workdir / 'config.json', files.config_json(config))
-        files.write_json(workdir / 'environment.json', environment)
-        files.write_json(workdir / 'data.json', source.meta)
-      if layout.mesh.size > 1:
-        say(f'{workdir}: {sharding.describe(layout)}')
-      session.train(interruption)
-      result = _conclude(config, workdir, task, source, evaluator, session)
-      if hosts.is_primary():
-        files.write_json(
-          workdir / 'environment.json',
-          environment | {'seconds': round(session.seconds(), 1)},
-        )
-        files.write_json(workdir / 'result.json', result)
+        try:
+          with session:
+            return _train(
+              config, workdir, task, source, evaluator, session, interruption
+            )
+        except RunDivergedError as error:
+          restart = _restart(config, restarts, error)
+        # Outside of the error, which holds the arrays of its session.
+        with hosts.shared_fate():
+          if hosts.is_primary():
+            files.write_restarts(workdir, [*restarts, restart])
+
+
+def _restart(config, restarts, error):
+  """How to go on after a divergence, or the error where the run ends."""
+  allowed, factor = config.train.max_restarts, config.train.restart_factor
+  if len(restarts) >= allowed:
+    raise error
+  (step,) = error.steps.values()
+  say(
+    f'a metric is not finite at step {step:,}; restart {len(restarts) + 1} of '
+    f'{allowed}: from step {error.checkpoint:,} on, the learning rate is '
+    f'multiplied by {factor:g}'
+  )
+  return files.Restart(step, error.checkpoint, factor)
+
+
+def _train(config, workdir, task, source, evaluator, session, interruption):
+  """Trains in an open session; returns the result."""
+  # Only now, so that a command that fails leaves the run as it was.
+  environment = files.environment()
+  if hosts.is_primary():
+    files.write_json(workdir / 'config.json', files.config_json(config))
+    files.write_json(workdir / 'environment.json', environment)
+    files.write_json(workdir / 'data.json', source.meta)
+  if session.layout.mesh.size > 1:
+    say(f'{workdir}: {sharding.describe(session.layout)}')
+  session.train(interruption)
+  result = _conclude(config, workdir, task, source, evaluator, session)
+  if hosts.is_primary():
+    files.write_json(
+      workdir / 'environment.json',
+      environment | {'seconds': round(session.seconds(), 1)},
+    )
+    files.write_json(workdir / 'result.json', result)
   return result
 
 
@@ -98,7 +130,8 @@ def _finished(config, workdir):
   Raises:
     UserError: the folder's run has another config.
   """
-  if not files.has_checkpoints(workdir):
+  begun = files.has_checkpoints(workdir) or files.read_restarts(workdir)
+  if not begun:
     return None
   files.check_config(workdir, config)
   path = workdir / 'result.json'
@@ -138,6 +171,11 @@ def _conclude(config, workdir, task, source, evaluator, session):
   }
   for seed, step in session.diverged().items():
     result[f'seed_{seed}/diverged_at'] = step
+  for number, restart in enumerate(files.read_restarts(workdir), 1):
+    result |= {
+      f'restart_{number}/{name}': value
+      for name, value in restart._asdict().items()
+    }
   return result
 
 

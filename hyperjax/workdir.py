@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -28,6 +28,8 @@ MAY_DIFFER = (
   'mesh.',
   'train.log_every',
   'train.stall_seconds',
+  'train.max_restarts',
+  'train.restart_factor',
   'data.dir',
   'unroll.',
 )
@@ -48,7 +50,10 @@ def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes a JSON file whole or not at all."""
   partial = path.with_name(path.name + '.partial')
   text = json.dumps(content, indent=2, allow_nan=False) + '\n'
-  partial.write_text(text, encoding='utf-8')
+  with partial.open('w', encoding='utf-8') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())  # else a crash may leave an empty file
   os.replace(partial, path)
 
 
@@ -89,6 +94,39 @@ def make_folder(workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(f'--workdir {workdir}: {error.strerror}') from error
+
+
+class Restart(NamedTuple):
+  """A divergence that a run went on from, with a lower learning rate.
+
+  Attributes:
+    diverged_at: the step with the number that was not finite.
+    step: of the checkpoint that it went on from; 0 is the beginning.
+    factor: of the learning rate, from that step on.
+  """
+
+  diverged_at: int
+  step: int
+  factor: float
+
+
+def read_restarts(workdir: pathlib.Path) -> list[Restart]:
+  """The restarts of a run so far, in order; most often none."""
+  path = workdir / 'restarts.json'
+  if not path.exists():
+    return []
+  try:
+    return [
+      Restart(**entry) for entry in read_json(path, 'restarts')['restarts']
+    ]
+  except TypeError as error:
+    raise UserError(f'{path} is damaged: {error}') from error
+
+
+def write_restarts(workdir: pathlib.Path, restarts: list[Restart]) -> None:
+  """Keeps the restarts, before the run goes on from the last of them."""
+  content = {'restarts': [restart._asdict() for restart in restarts]}
+  write_json(workdir / 'restarts.json', content)
 
 
 def has_checkpoints(workdir: pathlib.Path) -> bool:

@@ -45,21 +45,17 @@ def parse(forget):
   forget()
 
 
-@pytest.fixture(scope='session')
-def text_file(tmp_path_factory) -> pathlib.Path:
+def write_text(path: pathlib.Path) -> None:
   """A text with something to learn: words of a small, skewed vocabulary."""
   rng = random.Random(0)
   words = ['the', 'cat', 'sat', 'on', 'a', 'mat', 'and', 'purred', '.\n']
   text = ' '.join(rng.choices(words, weights=range(9, 0, -1), k=6000))
-  path = tmp_path_factory.mktemp('text') / 'text.txt'
   path.write_text(text)
-  return path
 
 
-@pytest.fixture(scope='session')
-def small_images(tmp_path_factory):
+def write_images(root: pathlib.Path) -> None:
   """Two classes of small images."""
-  root, rng = tmp_path_factory.mktemp('images'), np.random.default_rng(0)
+  rng = np.random.default_rng(0)
   for split, count in (('train', 40), ('test', 8)):
     for label, name in enumerate(('dark', 'light')):
       (root / split / name).mkdir(parents=True)
@@ -68,6 +64,19 @@ def small_images(tmp_path_factory):
         Image.fromarray(image.astype(np.uint8)).save(
           root / split / name / f'{k}.png'
         )
+
+
+@pytest.fixture(scope='session')
+def text_file(tmp_path_factory) -> pathlib.Path:
+  path = tmp_path_factory.mktemp('text') / 'text.txt'
+  write_text(path)
+  return path
+
+
+@pytest.fixture(scope='session')
+def small_images(tmp_path_factory):
+  root = tmp_path_factory.mktemp('images')
+  write_images(root)
   return root
 
 

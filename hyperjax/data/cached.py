@@ -58,6 +58,23 @@ class Entry:
     return np.memmap(file, dtype, 'r')
 
 
+def check_whole(array: np.ndarray) -> None:
+  """Checks that the file of an `Entry.array` is as long as it was.
+
+  What is missing would be read as zeros, or end the process by SIGBUS.
+
+  Raises:
+    UserError: it was cut off since.
+  """
+  if isinstance(array, np.memmap):
+    size = os.stat(array.filename).st_size
+    if size < array.nbytes:
+      raise UserError(
+        f'{array.filename}: cut off while it was read, {size} bytes instead '
+        f'of {array.nbytes}; the same command makes it anew'
+      )
+
+
 def root() -> pathlib.Path:
   """The folder of the entries: `$HYPERJAX_CACHE_DIR` or ~/.cache/hyperjax."""
   named = os.environ.get(ROOT) or '~/.cache/hyperjax'

@@ -55,7 +55,12 @@ class EncodedPairs:
 
     Returns:
       int32 [B, W].
+
+    Raises:
+      UserError: a file was cut off since it was opened.
     """
+    for array in (self.pieces, self.starts, self.lengths):
+      cached.check_whole(array)
     inside = np.maximum(places, 0)
     lengths = np.asarray(self.lengths[inside])
     starts = np.asarray(self.starts[inside])

@@ -151,11 +151,14 @@ class Checkpointer:
       }
       return state, record
     if steps:
-      raise UserError(
-        f'{self._folder}: all checkpoints ({", ".join(map(str, steps))}) are '
-        f'damaged; begin again in another workdir'
-      )
+      raise self._all_damaged(steps)
     return None
+
+  def _all_damaged(self, steps):
+    return UserError(
+      f'{self._folder}: all checkpoints ({", ".join(map(str, steps))}) are '
+      f'damaged; begin again in another workdir'
+    )
 
   def restore_model(self, step: int, like: Variables) -> Variables:
     """The parameters and model state of one step.
@@ -193,10 +196,14 @@ class Checkpointer:
 
     Returns:
       None if no step has been evaluated.
+
+    Raises:
+      UserError: every checkpoint is damaged.
     """
+    steps, records = self.steps(), self._records()
     bests = {
       step: record['best'][place]
-      for step, record in self._records().items()
+      for step, record in records.items()
       if record['best'][place]
     }
     sound = sorted(bests, reverse=True)
@@ -206,6 +213,8 @@ class Checkpointer:
         return self._restore_model(step, like), step
       except DamagedError as error:
         logger.warning('checkpoint %d is damaged (%s): skipped', step, error)
+    if bests or (steps and not records):
+      raise self._all_damaged(steps)
     return None
 
   def record(self, step: int = 0) -> dict[str, Any]:

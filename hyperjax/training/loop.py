@@ -37,11 +37,13 @@ class SignalledError(Exception):
 
   Attributes:
     signum: by which signal.
+    again: whether it is a second one, after which nothing is waited for.
   """
 
-  def __init__(self, signum: int):
+  def __init__(self, signum: int, again: bool = False):
     super().__init__(f'signal {signum}')
     self.signum = signum
+    self.again = again
 
 
 class Interruption:
@@ -71,10 +73,13 @@ class Interruption:
 
   def _note(self, signum, _):
     now = time.monotonic()
-    if not self.patient or (self.signum and now - self._noted > ECHO_SECONDS):
+    if self.signum:
+      if now - self._noted > ECHO_SECONDS:
+        raise SignalledError(signum, again=True)
+      return
+    self.signum, self._noted = signum, now
+    if not self.patient:
       raise SignalledError(signum)
-    if not self.signum:
-      self.signum, self._noted = signum, now
 
 
 def run(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hyperjax.errors import UserError, did_you_mean
@@ -23,6 +25,7 @@ def build(
   nesterov: bool = False,
   boundaries: Sequence[int] = (),
   rates: Sequence[float] = (),
+  factors: Sequence[tuple[int, float]] = (),
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """The optimizer of `config.optimizer`, and its learning rate by step.
 
@@ -38,6 +41,7 @@ def build(
     nesterov: of sgd: Nesterov's momentum.
     boundaries: of 'steps': where each further rate begins, ascending.
     rates: of 'steps': the learning rate from each boundary on.
+    factors: each (step, factor), which multiplies the rate from that step on.
   """
   if name not in OPTIMIZERS:
     raise UserError(
@@ -63,6 +67,8 @@ def build(
   rate = _schedule(
     schedule, learning_rate, warmup_steps, num_steps, boundaries, rates
   )
+  if factors:
+    rate = _scaled(rate, factors)
   chain = []
   if clip_norm:
     chain.append(optax.clip_by_global_norm(clip_norm))
@@ -75,6 +81,15 @@ def build(
   else:
     chain.append(optax.sgd(rate, momentum=0.9, nesterov=nesterov))
   return optax.chain(*chain), rate
+
+
+def _scaled(rate, factors):
+  starts, scales = (np.array(column) for column in zip(*factors, strict=True))
+
+  def scaled(step):
+    return rate(step) * jnp.prod(jnp.where(step >= starts, scales, 1.0))
+
+  return scaled
 
 
 def _check_steps(boundaries, rates, warmup_steps):

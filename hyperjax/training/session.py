@@ -67,7 +67,7 @@ class Session:
     watchdog: hosts.Watchdog,
   ):
     self._config, self._workdir = config, workdir
-    self._layout, self._watchdog = layout, watchdog
+    self.layout, self._watchdog = layout, watchdog
     self._source, self._evaluator = source, evaluator
     self._objective, self._learning_rate = task.objective, learning_rate
     self._seeds = seed_axis.of(config.seed, config.num_seeds)
@@ -124,8 +124,9 @@ class Session:
     return self
 
   def __exit__(self, _, error: BaseException | None, __) -> None:
-    if hosts.is_loss(error):
-      # A save under way would wait for the lost process.
+    hurried = isinstance(error, loop.SignalledError) and error.again
+    if hurried or hosts.is_loss(error):
+      # A save under way would be waited for, or wait for the lost process.
       self._closing.pop_all()
       self._writer.close()
     self._closing.close()
@@ -159,7 +160,7 @@ class Session:
       Hook(lines, lambda step, _: self._log.flush(step)),
       Hook(saves, self._save_if_due),
     ]
-    feed = Feed(self._source, self._seeds, self._layout, self._start)
+    feed = Feed(self._source, self._seeds, self.layout, self._start)
 
     def advance(state, count):
       total = None
@@ -197,10 +198,8 @@ class Session:
     for place, seed in enumerate(self._seed_list):
       if seed in self.diverged():
         continue
-      best = self._checkpointer.restore_best(like, place)
-      if best is None:
-        raise UserError(f'{self._workdir}: every checkpoint is damaged')
-      found[seed] = seed_axis.take(best[0], place, self._seeds), best[1]
+      variables, step = self._checkpointer.restore_best(like, place)
+      found[seed] = seed_axis.take(variables, place, self._seeds), step
     return found
 
   def seconds(self) -> float:
@@ -281,14 +280,18 @@ class Session:
 
   def _diverged(self, broken: list[int]) -> RunDivergedError:
     self._checkpointer.wait()
-    steps = self._checkpointer.steps()
-    good = f'that of step {steps[-1]:,}' if steps else 'none'
-    whose = ' of the last seed' if len(broken) > 1 else ''
+    newest = max(self._checkpointer.steps(), default=0)
+    good = f'that of step {newest:,}' if newest else 'none'
+    is_alone = len(broken) == 1
+    whose = ' of the last seed' if not is_alone else ''
     return RunDivergedError(
       f'{self._workdir}: a metric{whose} is not finite at step '
       f'{max(broken):,}; the last good checkpoint is {good}; try a lower '
-      f'config.optimizer.learning_rate in another workdir',
+      f'config.optimizer.learning_rate in another workdir'
+      + ', or a larger config.train.max_restarts in this one'
+      * is_alone,
       dict(zip(self._seed_list, broken, strict=True)),
+      newest,
     )
 
 

@@ -1,14 +1,20 @@
 """Where metrics go: `metrics.jsonl` and TensorBoard events."""
 
 import json
+import logging
 import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from hyperjax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsWriter:
@@ -22,9 +28,16 @@ class MetricsWriter:
   """
 
   def __init__(self, workdir: pathlib.Path, length: int = 0, step: int = 0):
-    self._file = (workdir / 'metrics.jsonl').open('ab')
-    self._file.truncate(min(length, os.fstat(self._file.fileno()).st_size))
-    self._events = SummaryWriter(str(workdir), purge_step=step + 1)
+    path = workdir / 'metrics.jsonl'
+    self._file = path.open('ab')
+    self._file.truncate(_whole_lines(path, length))
+    # Not the SummaryWriter: its thread dies where the disk is full, and the
+    # run would wait for it.
+    self._events = EventsWriter(str(workdir / 'events'))
+    start = SessionLog(status=SessionLog.START)  # drops what comes after step
+    self._events.write_event(
+      Event(wall_time=time.time(), step=step + 1, session_log=start)
+    )
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """One line `{"step": ..., name: number}`; NaN is written as null."""
@@ -37,7 +50,13 @@ class MetricsWriter:
     self._file.flush()  # a sweep reads along
     for name, value in finite.items():
       if value is not None:
-        self._events.add_scalar(name, value, step)
+        self._events.write_event(
+          Event(
+            wall_time=time.time(),
+            step=step,
+            summary=summary.scalar(name, value),
+          )
+        )
 
   def flush(self) -> int:
     """Makes all lines safe on disk; returns the length of the file."""
@@ -51,6 +70,20 @@ class MetricsWriter:
     self.flush()
     self._file.close()
     self._events.close()
+
+
+def _whole_lines(path, length):
+  """How many of these bytes are there, up to the end of a line."""
+  size = path.stat().st_size
+  if size >= length:
+    return length
+  logger.warning(
+    '%s: has %d bytes, but had %d at the checkpoint; lines are lost',
+    path,
+    size,
+    length,
+  )
+  return path.read_bytes().rfind(b'\n') + 1
 
 
 class NoWriter:

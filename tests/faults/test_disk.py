@@ -1,0 +1,160 @@
+"""Disks that are full, or can not be written: said, and nothing is lost."""
+
+import errno
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from hyperjax import run
+from hyperjax.errors import DiskError
+from hyperjax.training import disk
+from tests.faults import runs
+from tests.training.test_checkpoint import (
+  collect_what_orbax_left,  # noqa: F401  # a fixture
+  pytestmark,  # noqa: F401
+)
+
+
+def mount(*options):
+  done = subprocess.run(['mount', *options], capture_output=True, text=True)
+  if done.returncode:
+    pytest.skip(f'can not mount here: {done.stderr.strip()}')
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of 500 KB, and what gives it another size or makes it read-only."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount('-t', 'tmpfs', '-o', 'size=500k', 'tmpfs', folder)
+  yield folder, lambda options: mount('-o', f'remount,{options}', folder)
+  subprocess.run(['umount', folder], check=True)
+
+
+@pytest.mark.parametrize(
+  'kind',
+  ['language', pytest.param('images', marks=pytest.mark.slow)],
+)
+def test_a_full_disk_ends_the_run_and_loses_nothing(
+  data, whole, small_disk, kind
+):
+  folder, remount = small_disk
+  workdir, kept = folder / 'run', None
+  for _ in range(2):  # it stays full
+    code, _, err = runs.end(runs.start(kind, data[kind], workdir))
+    assert code == 74, err
+    *_, last = err.splitlines()
+    assert last.startswith(f'error: {workdir}')
+    assert 'No space left on device; mend that' in last
+    assert 'Traceback' not in err
+    kept = kept or runs.checkpoints(workdir)
+    assert kept and runs.checkpoints(workdir) == kept
+  runs.last_state(workdir)  # is whole
+  remount('size=50m')
+  said = runs.finish(kind, data[kind], workdir)
+  assert f'going on from step {kept[-1]}' in said
+  assert runs.differences(workdir, whole(kind)) == []
+
+
+def test_an_unwritable_save_is_found(data, whole, tmp_path):
+  """The same without a disk of one's own; orbax fails behind the run's back."""
+  process = runs.start(
+    'language', data['language'], tmp_path, fault='full saving 3'
+  )
+  code, _, err = runs.end(process)
+  assert code == 74, err
+  assert 'No space left on device' in err and 'Traceback' not in err
+  assert runs.checkpoints(tmp_path) == [10, 20]
+  runs.finish('language', data['language'], tmp_path)
+  assert runs.differences(tmp_path, whole('language')) == []
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['config.json.partial', 'result.json.partial', 'sample.txt'],
+)
+def test_no_room_for_a_plain_file(tmp_path, make_tiny_config, name):
+  config = make_tiny_config()
+  config.train.num_steps = 20
+  (tmp_path / name).symlink_to('/dev/full')
+  with pytest.raises(DiskError, match='No space left on device; mend'):
+    run.train(config, tmp_path)
+  (tmp_path / name).unlink()
+  assert run.train(config, tmp_path)['step'] == 20
+
+
+def test_a_workdir_that_becomes_read_only(data, whole, tmp_path):
+  """Root writes in spite of permissions, so an attribute is set instead."""
+  folder = tmp_path / 'checkpoints'
+  lock, unlock = ('chmod a-w', 'chmod u+w')
+  if os.geteuid() == 0:
+    lock, unlock = ('chattr +i', 'chattr -i')
+  for command in (lock, unlock):
+    folder.mkdir(exist_ok=True)
+    if subprocess.run([*command.split(), folder]).returncode:
+      pytest.skip(f'{command} does not work here')
+  try:
+    process = runs.start(
+      'language',
+      data['language'],
+      tmp_path,
+      fault=f'command saving 3 {lock} {folder}',
+    )
+    code, _, err = runs.end(process)
+  finally:
+    subprocess.run([*unlock.split(), folder], check=True)
+  assert code == 74, err
+  assert f'error: {tmp_path}' in err and 'Traceback' not in err
+  assert runs.checkpoints(tmp_path)[-1] == 20
+  runs.finish('language', data['language'], tmp_path)
+  assert runs.differences(tmp_path, whole('language')) == []
+
+
+def test_a_read_only_disk(small_disk, make_tiny_config):
+  folder, remount = small_disk
+  remount('size=50m')
+  config, workdir = make_tiny_config(), folder / 'run'
+  config.train.num_steps = 20
+  result = run.train(config, workdir)
+  remount('ro')
+  assert run.train(config, workdir) == result  # is finished
+  name = 'test/bits_per_char'
+  assert run.evaluate(config, workdir)[name] == result[name]
+  assert run.sample(config, workdir)
+  longer = config.copy_and_resolve_references()
+  longer.train.num_steps = 30
+  longer.optimizer.schedule = config.optimizer.schedule
+  with pytest.raises(DiskError, match='Read-only file system'):
+    run.train(longer, workdir)
+  remount('rw')
+  assert run.train(longer, workdir)['step'] == 30
+
+
+@pytest.mark.parametrize(
+  ('error', 'message'),
+  [
+    (OSError(errno.ENOSPC, 'full', '/a/b'), '/a/b: No space left on device; '),
+    (
+      ValueError("RESOURCE_EXHAUSTED: 'x': No space left on device [28]"),
+      '/run: No space left on device; ',
+    ),
+    (OSError(errno.EIO, 'bad'), '/run: Input/output error; '),
+  ],
+)
+def test_the_fault_is_named(error, message):
+  with (
+    pytest.raises(DiskError) as found,
+    disk.faults_named(pathlib.Path('/run')),
+  ):
+    raise error
+  assert str(found.value).startswith(message)
+
+
+def test_other_errors_are_left_alone():
+  with (
+    pytest.raises(FileNotFoundError),
+    disk.faults_named(pathlib.Path('/run')),
+  ):
+    pathlib.Path('/no/such/file').read_bytes()
