@@ -109,7 +109,8 @@ def main(argv: Sequence[str]) -> None:
     kept = (*PARTS, 'matmul_flops_per_second', 'measured')
     result = {k: v for k, v in old.items() if k in kept} | result
   # Parts and shapes that stay keep the command that measured them.
-  origin = {k: result[k] for k in ('command', 'date', 'git')}
+  names = 'command', 'date', 'git', 'machine', 'versions'
+  origin = {k: result[k] for k in names}
   measured = result.setdefault('measured', {})
   measured |= {part: origin for part in parts if part != 'speed'}
   if 'speed' in parts:

@@ -6,8 +6,6 @@ from typing import Any
 def markdown(result: dict[str, Any]) -> str:
   """The tables of a result."""
   lines = [f'# Speed on {result["device"]}', '']
-  versions = ', '.join(f'{k} {v}' for k, v in result['versions'].items())
-  lines += [f'{result["date"]}, {result["machine"]}; {versions}.', '']
   if rows := result.get('speed'):
     rate = result['matmul_flops_per_second']
     lines += [
@@ -127,8 +125,10 @@ def markdown(result: dict[str, Any]) -> str:
   lines += ['## Measured by', '']
   for what, origin in result['measured'].items():
     revision = (origin['git'] or 'no revision')[:12]
+    versions = ', '.join(f'{k} {v}' for k, v in origin['versions'].items())
     lines.append(
-      f'- {what}: `{origin["command"]}`, {origin["date"]}, {revision}'
+      f'- {what}: `{origin["command"]}`, {origin["date"]}, {revision}; '
+      f'{origin["machine"]}; {versions}'
     )
   lines.append('')
   return '\n'.join(lines)
