@@ -41,7 +41,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
   data, whole, small_disk, kind
 ):
   folder, remount = small_disk
-  workdir, kept = folder / 'run', None
+  workdir, kept = folder / 'run', []
   for _ in range(2):  # it stays full
     code, _, err = runs.end(runs.start(kind, data[kind], workdir))
     assert code == 74, err
@@ -49,8 +49,9 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
     assert last.startswith(f'error: {workdir}')
     assert 'No space left on device; mend that' in last
     assert 'Traceback' not in err
-    kept = kept or runs.checkpoints(workdir)
-    assert kept and runs.checkpoints(workdir) == kept
+    # An unfinished one was removed, so there may be room for another.
+    before, kept = kept, runs.checkpoints(workdir)
+    assert kept and set(before) <= set(kept)
   runs.last_state(workdir)  # is whole
   remount('size=50m')
   said = runs.finish(kind, data[kind], workdir)
