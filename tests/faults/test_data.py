@@ -97,6 +97,7 @@ def test_workers_that_die_are_done_without(monkeypatch):
   assert points == list(range(2000))
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_between_saves_changes_nothing(
   tmp_path, make_tiny_config, monkeypatch
 ):
