@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import random
-import signal
 import subprocess
 import sys
 import textwrap
@@ -231,72 +229,10 @@ def wait_for(condition, process):
     time.sleep(0.02)
 
 
-def test_sigterm_saves_and_exits_143(repository, tmp_path, text_file):
-  arguments = tiny(
-    repository, tmp_path, text_file, '--config.train.num_steps=200000'
-  )
-  folder, seen = tmp_path / 'checkpoints', set()
-  for message in ('stopped at step', 'going on from step'):
-    process = start(*arguments, cwd=repository)
-    wait_for(lambda: names_in(folder) - seen, process)  # noqa: B023
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 143, err
-    assert message in err
-    assert 'Traceback' not in err
-    seen |= names_in(folder)
-
-
 def names_in(folder):
   """The checkpoints that have been written whole."""
   paths = folder.iterdir() if folder.exists() else ()
   return {path.name for path in paths if path.name.isdigit()}
-
-
-def test_a_second_process_is_kept_out(repository, tmp_path, text_file):
-  arguments = tiny(
-    repository, tmp_path, text_file, '--config.train.num_steps=200000'
-  )
-  first = start(*arguments, cwd=repository)
-  wait_for((tmp_path / 'data.json').exists, first)
-  second = start(*arguments, cwd=repository)
-  _, err = second.communicate(timeout=200)
-  first.kill()
-  first.communicate()
-  assert second.returncode == 2
-  assert 'another process' in err
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(
-  repository, tmp_path, text_file
-):
-  """SIGKILL anywhere: start-up, compilation, saving, evaluation, the end."""
-  more = (
-    '--config.train.num_steps=3000',
-    '--config.train.eval_every=100',
-    '--config.train.checkpoint_every=30',
-    '--config.eval.num_streams=1',
-  )
-  ends = []
-  for name, kills in (('whole', 0), ('killed', 12)):
-    arguments = tiny(repository, tmp_path / name, text_file, *more)
-    rng = random.Random(0)
-    for _ in range(kills):
-      process = start(*arguments, cwd=repository)
-      try:
-        process.wait(rng.uniform(2.5, 9))
-      except subprocess.TimeoutExpired:
-        process.kill()
-      process.communicate()
-    process = start(*arguments, cwd=repository)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    result = json.loads((tmp_path / name / 'result.json').read_text())
-    lines = (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
-    steps = [json.loads(line)['step'] for line in lines]
-    ends.append((result, steps))
-  assert ends[0] == ends[1]
 
 
 @pytest.mark.slow

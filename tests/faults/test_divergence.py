@@ -110,6 +110,7 @@ def test_an_older_checkpoint_is_gone_on_from_at_its_own_rate(
   assert run.train(breaking, tmp_path / 'run') == expected
 
 
+@pytest.mark.slow
 def test_restarts_come_to_an_end(breaking, tmp_path):
   breaking.train.update({'max_restarts': 2, 'restart_factor': 0.5})
   with pytest.raises(RunDivergedError, match=r'config\.train\.max_restarts'):

@@ -131,5 +131,6 @@ def test_the_same_signal_over_again_lets_it_save(monkeypatch):
       os.kill(os.getpid(), signal.SIGTERM)
     assert interruption.signum == signal.SIGTERM
     monkeypatch.setattr(loop, 'ECHO_SECONDS', -1.0)
-    with pytest.raises(loop.SignalledError):
+    with pytest.raises(loop.SignalledError) as error:
       os.kill(os.getpid(), signal.SIGTERM)
+    assert error.value.again
