@@ -11,7 +11,17 @@ FIGURE = Figure(
     ),
   },
   command=(
-    'python scripts/draw_weights.py --workdir=RUN --text=TEXT '
+    'python scripts/draw_weights.py --text=TEXT '
+    '--workdir=runs/experiments/ptb_budget_longer/ln_hyper_lstm-1/seeds-0-to-2 '
     '--out=experiments/figure_weight_changes'
+  ),
+  protocol=(
+    'a network of 250,000 parameters, two epochs '
+    '(experiments/ptb_budget_longer)'
+  ),
+  notes=(
+    'TEXT are three lines of our own; the numbers are in `weight_changes.npz`. '
+    'Weights change most at the space behind a word and at the second letter '
+    'of the next; those of gate g change least.'
   ),
 )
