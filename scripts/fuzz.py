@@ -4,10 +4,10 @@
       [--seed=0] [--out=FOLDER]
 
 Each case is parsed, or refused with one line that names the file or field; any
-other error, more than 5 seconds or more than 256 MiB is a finding. Prints a
-table, and what was found; inputs that show it are saved under --out as
-TARGET-NUMBER. The same seed makes the same cases. A costly target gets a part
-of the executions. Exits with 1 if there are findings.
+other error, more than 5 seconds of the processor or more than 256 MiB is a
+finding. Prints a table and what was found; inputs that show it are saved under
+--out as TARGET-NUMBER. The same seed makes the same cases. A costly target gets
+a part of the executions. Exits with 1 if there are findings.
 """
 
 import collections
