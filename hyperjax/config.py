@@ -383,6 +383,8 @@ def _check_sections(config):
     if section not in config:
       raise UserError(f'config.{section} is missing')
     if not isinstance(base[section], ConfigDict):
+      if isinstance(config[section], ConfigDict):
+        raise UserError(f'config.{section} is a section; give a value')
       continue
     if not isinstance(config[section], ConfigDict):
       raise UserError(f'config.{section} is not a section')

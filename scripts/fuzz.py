@@ -4,13 +4,14 @@
       [--seed=0] [--out=FOLDER]
 
 Each case is parsed, or refused with one line that names the file or field; any
-other error, more than 5 seconds or more than 256 MiB is a finding. Prints a
-table, and what was found; inputs that show it are saved under --out as
-TARGET-NUMBER. The same seed makes the same cases. A costly target gets a part
-of the executions. Exits with 1 if there are findings.
+other error, more than 5 seconds of the processor or more than 256 MiB is a
+finding. Prints a table and what was found; inputs that show it are saved under
+--out as TARGET-NUMBER. The same seed makes the same cases. A costly target gets
+a part of the executions. Exits with 1 if there are findings.
 """
 
 import collections
+import contextlib
 import faulthandler
 import logging
 import pathlib
@@ -66,11 +67,13 @@ def _fuzz(name, executions, seed, out):
   counts, found = collections.Counter(), collections.Counter()
   with tempfile.TemporaryDirectory() as folder:
     target = TARGETS[name](pathlib.Path(folder))
-    with guard.limited_memory():
+    with guard.limited_memory(), _no_alarm_after():
       for number in range(-(-executions // target.cost)):
         content = target.make(random.Random(f'{name} {seed} {number}'))
         if out:  # stays there if the process dies
           (out / f'{name}-last').write_bytes(content)
+        # What never comes back to Python ends the process, with a traceback.
+        faulthandler.dump_traceback_later(2 * guard.WAIT, exit=True)
         outcome = guard.run(target.parse, content, target.names)
         counts[outcome.kind] += 1
         if outcome.kind == guard.FINDING:
@@ -86,6 +89,14 @@ def _fuzz(name, executions, seed, out):
   for line, count in found.most_common(SHOWN):
     print(f'  {count:,} x {line}', flush=True)
   return counts[guard.FINDING]
+
+
+@contextlib.contextmanager
+def _no_alarm_after():
+  try:
+    yield
+  finally:
+    faulthandler.cancel_dump_traceback_later()
 
 
 if __name__ == '__main__':

@@ -328,6 +328,7 @@ def test_missing_and_broken_files_are_named(copied, trained):
   for change, words in (
     ({'unroll': [1]}, 'config.unroll is not a section'),
     ({'train': 5}, 'is damaged: no config'),
+    ({'seed': {}}, r'config\.seed is a section'),
     ({'model': content['model'] | {'num_layers': 2**64}}, 'num_layers is'),
     ({'model': content['model'] | {'hidden_size': 2**64}}, 'hidden_size is'),
     ({'task': {'name': 5}}, r'config\.task\.name: 5 is not of type str'),

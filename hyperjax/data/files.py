@@ -80,8 +80,10 @@ def read_bytes(
     content = path.read_bytes()
   except OSError as error:
     raise UserError(f'{path}: {error.strerror}') from error
-  except (ValueError, MemoryError) as error:  # a zero byte in the name
-    raise UserError(f'{path}: {str(error) or "does not fit"}') from error
+  except ValueError as error:  # a zero byte in the name
+    raise UserError(f'{path}: {error}') from error
+  except MemoryError as error:
+    raise UserError(f'{path}: does not fit into memory') from error
   if not content and not may_be_empty:
     raise UserError(f'{path}: the file is empty')
   return content

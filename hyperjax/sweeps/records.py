@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,9 +36,10 @@ def read(sweep: Sweep, number: int) -> Record | None:
     path, 'point', 'overrides', 'status', 'value', 'step', 'error'
   )
   for field, kinds in KINDS.items():
-    if type(record[field]) not in kinds:
+    value = record[field]
+    if type(value) not in kinds or (field == 'value' and _is_huge(value)):
       raise UserError(
-        f'{path} is damaged: its {field} is {record[field]!r}; delete it, and '
+        f'{path} is damaged: its {field} is {value!r}; delete it, and '
         f'the point is run again'
       )
   return record
@@ -118,7 +120,13 @@ def _last_step(workdir):
 
 
 def _number(value):
-  return value if type(value) in (int, float) else None
+  is_number = type(value) in (int, float) and not _is_huge(value)
+  return value if is_number else None
+
+
+def _is_huge(value):
+  """Whether it is a whole number that no float can be."""
+  return type(value) is int and abs(value) > sys.float_info.max
 
 
 def best(records: list[Record]) -> float:

@@ -10,7 +10,6 @@ import types
 import jax
 from absl import flags
 
-from experiments import table
 from hyperjax import command_line, model_folder, parts
 from hyperjax import config as configs
 from hyperjax import workdir as files
@@ -190,6 +189,9 @@ def _sweep_record(folder):
 
 
 def _experiment_record(folder):
+  sys.path.append(str(REPOSITORY))
+  from experiments import table
+
   config = _small_config()
   row = table.Row('a', 'A', 'configs/text.py:ln_lstm')
   record = dict.fromkeys(table.FIELDS, 1) | {

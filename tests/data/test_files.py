@@ -30,7 +30,7 @@ def test_a_file_beyond_memory_is_named(tmp_path, monkeypatch):
 
   (tmp_path / 'a').touch()
   monkeypatch.setattr('pathlib.Path.read_bytes', fail)
-  with pytest.raises(UserError, match='a: does not fit'):
+  with pytest.raises(UserError, match='a: does not fit into memory'):
     files.read_bytes(tmp_path / 'a')
 
 

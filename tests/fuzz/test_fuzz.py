@@ -47,11 +47,17 @@ def refuse(message):
   return parse
 
 
+def compute_for_ever(content):
+  while True:
+    pass
+
+
 @pytest.mark.parametrize(
   ('parse', 'words'),
   [
     (lambda content: 1 / 0, 'ZeroDivisionError'),
     (lambda content: time.sleep(60), 'HangError'),
+    (compute_for_ever, 'HangError'),
     (refuse(''), 'not one line'),
     (refuse('a file is bad'), 'names no file'),
   ],
@@ -59,7 +65,8 @@ def refuse(message):
 def test_the_guard_finds_what_breaks(monkeypatch, parse, words):
   from fuzzing import guard
 
-  monkeypatch.setattr(guard, 'SECONDS', 0.2)
+  monkeypatch.setattr(guard, 'SECONDS', 0.1)
+  monkeypatch.setattr(guard, 'WAIT', 0.3)
   outcome = guard.run(parse, b'', ('a.txt',))
   assert outcome.kind == guard.FINDING
   assert words in outcome.line

@@ -41,6 +41,7 @@ def test_a_point_is_described_in_short():
   [
     ('result.json', '{"valid/loss": "low", "step": [1]}'),
     ('result.json', '{"valid/loss": {}, "step": "5"}'),
+    ('result.json', f'{{"valid/loss": 1{"0" * 400}}}'),
     ('environment.json', '{"devices": 5}'),
     ('environment.json', '{"devices": ["cpu", 1, []]}'),
     ('environment.json', '[' * 100_000),
@@ -61,7 +62,13 @@ def test_what_a_failed_run_has_left_may_be_damaged(make_sweep, file, content):
 
 @pytest.mark.parametrize(
   ('field', 'value'),
-  [('value', 'low'), ('step', '5'), ('overrides', []), ('point', None)],
+  [
+    ('value', 'low'),
+    ('value', 10**400),
+    ('step', '5'),
+    ('overrides', []),
+    ('point', None),
+  ],
 )
 def test_a_record_of_other_types_is_named(make_sweep, field, value):
   sweep = make_sweep((1.0,))
