@@ -27,8 +27,9 @@ def test_kills_at_chosen_moments_change_nothing(data, whole, tmp_path, kind):
     process = runs.start(kind, data[kind], tmp_path, fault=f'kill {phase}')
     code, _, err = runs.end(process)
     assert code == -signal.SIGKILL, err
-  process = runs.start(kind, data[kind], tmp_path, fault='stuck saving 2')
-  assert runs.wait_for(lambda: saving_after(tmp_path, 30), process)
+  # The first save, before which no other is under way.
+  process = runs.start(kind, data[kind], tmp_path, fault='stuck saving 1')
+  assert runs.wait_for(lambda: saving_after(tmp_path, 20), process)
   runs.kill(process)
   before = runs.checkpoints(tmp_path)
   assert runs.unfinished(tmp_path)
