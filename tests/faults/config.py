@@ -100,7 +100,7 @@ def get_config(argument: str = 'language'):
 
 
 def at_phase(phase, number, act):
-  """Acts when a phase begins for the given time."""
+  """Acts when a phase begins for the given time, on whose method it is."""
   owner, name = PHASES[phase]
   function, left = getattr(owner, name), [int(number)]
 
@@ -108,7 +108,7 @@ def at_phase(phase, number, act):
   def wrapped(*args, **kwargs):
     left[0] -= 1
     if left[0] == 0:
-      act()
+      act(args[0] if args else None)
     return function(*args, **kwargs)
 
   setattr(owner, name, wrapped)
@@ -116,18 +116,18 @@ def at_phase(phase, number, act):
 
 def kill(words):
   phase, number = words.rsplit(' ', 1)
-  at_phase(phase, number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+  at_phase(phase, number, lambda _: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def send(words):
   phase, number, name = words.rsplit(' ', 2)
   signum = signal.Signals[name]
-  at_phase(phase, number, lambda: os.kill(os.getpid(), signum))
+  at_phase(phase, number, lambda _: os.kill(os.getpid(), signum))
 
 
 def command(words):
   phase, number, *line = words.split()  # of phases in one word
-  at_phase(phase, number, lambda: subprocess.run(line, check=True))
+  at_phase(phase, number, lambda _: subprocess.run(line, check=True))
 
 
 def full(words):
@@ -145,7 +145,9 @@ def break_saves(words, act):
   """Something comes before the metadata that orbax's threads write."""
   write = epath.Path('/').write_text.__func__
 
-  def begin():
+  def begin(checkpointer):
+    checkpointer.wait()  # else the save before may meet it
+
     def act_and_write(self, *arguments, **options):
       act()
       return write(self, *arguments, **options)
