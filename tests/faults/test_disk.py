@@ -65,7 +65,8 @@ def test_an_unwritable_save_is_found(data, whole, tmp_path):
   )
   code, _, err = runs.end(process)
   assert code == 74, err
-  assert 'No space left on device' in err and 'Traceback' not in err
+  # Orbax's threads may have printed frames of their own before.
+  assert 'No space left on device; mend' in err.splitlines()[-1]
   # The save before may have been under way.
   assert runs.checkpoints(tmp_path) in ([10], [10, 20])
   runs.finish('language', data['language'], tmp_path)
