@@ -1,17 +1,8 @@
 """MNIST with weights generated from coordinates: appendix A.1."""
 
+from experiments.mnist.rows import OVERRIDES, TEST
 from experiments.table import Row, Table
 
-TEST = 'test/error_percent'
-PLAIN = {
-  'data.batch_size': 500,
-  'train.num_steps': 24 * 110,
-  'train.eval_every': 110,
-  'train.checkpoint_every': 110,
-  'train.log_every': 110,
-  'optimizer.learning_rate': 5e-3,
-  'optimizer.schedule': 'cosine',
-}
 COORDINATES = {
   'train.num_steps': 50 * 55,
   'optimizer.learning_rate': 2e-2,
@@ -55,7 +46,7 @@ TABLE = Table(
       'Fully connected network',
       '1.5',
       '200,704 (hidden layer)',
-      PLAIN,
+      OVERRIDES,
     ),
     _row(
       'coordinate_mlp',
