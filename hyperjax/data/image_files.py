@@ -101,14 +101,17 @@ def _of_archive(path):
     _Entry(
       f'{path}, {member.name}',
       pathlib.PurePosixPath(member.name).parts,
-      None
-      if member.is_folder
-      else member.read()
-      if member.name.lower().endswith(EXTENSIONS)
-      else b'',
+      _content(member),
     )
     for member in archives.members(path, fault)
   ]
+
+
+def _content(member):
+  """The bytes of a picture; none of another file, None of a folder."""
+  if member.is_folder:
+    return None
+  return member.read() if member.name.lower().endswith(EXTENSIONS) else b''
 
 
 def _take_images(path, entries):
