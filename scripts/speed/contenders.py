@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from hyperjax import parts
 from hyperjax.config import language_model_config
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training import seed_axis
+from hyperjax.training.loop import DISPATCH_SECONDS
 from hyperjax.training.progress import say
 from hyperjax.training.step import init_state, make_advance
 
@@ -174,27 +176,36 @@ def ours(name: str, shape: Shape, overrides: dict[str, Any]) -> Contender:
   def loss(params):
     return task.loss(params, variables, carry, batch, key)[0]
 
-  work = 1e13 if on_accelerator() else 1e11  # a dispatch of a second or less
-  steps = max(1, round(work / shape.flops('Hyper' in name)))
   began = time.perf_counter()
-  step = advance.lower(state, arrays, steps).compile()
+  step = advance.lower(state, arrays, 1).compile()
   compile_seconds = time.perf_counter() - began
   box = [state]
 
-  def train():
+  def train(steps):
     box[0], _ = step(box[0], arrays, steps)
     jax.block_until_ready(box[0])
 
+  steps = steps_of_runs(train, config_of(shape, overrides))
   return Contender(
     name,
     {
       'forward': (waited(jax.jit(loss), params), 1),
       'gradient': (waited(jax.jit(jax.grad(loss)), params), 1),
-      'train step': (train, steps),
+      'train step': (functools.partial(train, steps), steps),
     },
     compile_seconds,
     step.memory_analysis().temp_size_in_bytes,
   )
+
+
+def steps_of_runs(train: Callable[[int], None], config) -> int:
+  """How many steps a run puts into a dispatch, by the time that one takes."""
+  train(1)
+  began = time.perf_counter()
+  train(1)
+  took = time.perf_counter() - began
+  fit = math.ceil(DISPATCH_SECONDS / took)
+  return min(fit, config.train.steps_per_dispatch)
 
 
 def waited(function, *args):

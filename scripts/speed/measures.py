@@ -83,6 +83,7 @@ def time_shape(
           'shape': name,
           'contender': contender.name,
           'kind': kind,
+          'steps_per_turn': contender.workload[kind][1],
           **_spread(turns),
           **against(seconds, contender.name, PEER, 'speed_over_peer', True),
           **against(seconds, contender.name, FUSED, 'time_over_fused', False),

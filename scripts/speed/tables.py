@@ -36,8 +36,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def _speed(rows, rate):
   lines = [
     'Milliseconds are the median of the turns, with the least and the most;',
-    'ratios are medians of ratios within a turn. "Of peak" is the share of',
-    f'a large float32 matmul, {rate / 1e9:,.0f} GFLOP/s here.',
+    'ratios are medians of ratios within a turn. Our train steps are timed',
+    'in dispatches of as many as a run has. "Of peak" is the share of a',
+    f'large float32 matmul, {rate / 1e9:,.0f} GFLOP/s here.',
     '',
   ]
   for shape in dict.fromkeys(row['shape'] for row in rows):
