@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> None:
   path = pathlib.Path(_OUT.value) / f'{name}.json'
   if path.exists() and not _QUICK.value:
     old = json.loads(path.read_text(encoding='utf-8'))
-    kept = (*PARTS, 'matmul_flops_per_second', 'measured')
+    kept = (*PARTS, 'measured')
     result = {k: v for k, v in old.items() if k in kept} | result
   # Parts and shapes that stay keep the command that measured them.
   names = 'command', 'date', 'git', 'machine', 'versions'
@@ -124,10 +124,6 @@ def main(argv: Sequence[str]) -> None:
         shape_name, shape, kinds_of(shape_name), repeats
       )
     ]
-    rate = result['matmul_flops_per_second'] = measures.matmul_rate()
-    for row in rows:
-      if row['flops']:
-        row['of_peak'] = row['flops'] / rate / (row['milliseconds'] / 1e3)
     if not _QUICK.value:
       others = result.get('speed', [])
       rows = [r for r in others if r['shape'] not in chosen] + rows

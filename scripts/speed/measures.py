@@ -64,6 +64,7 @@ def time_shape(
   if jax.default_backend() == 'gpu':
     contenders.append(cudnn(shape))
   contenders += peers(shape)
+  peak = matmul_rate()
   rows = []
   for kind in kinds:
     say(f'{name}: {kind}, {repeats} turns of {len(contenders)}')
@@ -91,11 +92,15 @@ def time_shape(
           'compile_seconds': contender.compile_seconds,
           'temporaries_mib': contender.temporaries
           and contender.temporaries / 2**20,
-          'flops': shape.flops('Hyper' in contender.name)
-          if kind == 'train step'
-          else None,
         }
       )
+      if kind == 'train step':
+        flops = shape.flops('Hyper' in contender.name)
+        rows[-1] |= {
+          'flops': flops,
+          'matmul_flops_per_second': peak,
+          'of_peak': flops / peak / statistics.median(turns),
+        }
   return rows
 
 

@@ -8,7 +8,7 @@ def markdown(result: dict[str, Any]) -> str:
   """The tables of a result."""
   lines = [f'# Speed on {result["device"]}', '']
   if rows := result.get('speed'):
-    lines += _speed(rows, result['matmul_flops_per_second'])
+    lines += _speed(rows)
   for part, show in PARTS.items():
     if part in result:
       lines += show(result[part])
@@ -33,12 +33,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
   return [*lines, *(f'| {" | ".join(row)} |' for row in rows), '']
 
 
-def _speed(rows, rate):
+def _speed(rows):
   lines = [
     'Milliseconds are the median of the turns, with the least and the most;',
     'ratios are medians of ratios within a turn. Our train steps are timed',
-    'in dispatches of as many as a run has. "Of peak" is the share of a',
-    f'large float32 matmul, {rate / 1e9:,.0f} GFLOP/s here.',
+    'in dispatches of as many as a run has. "Of peak" is the share of the',
+    'speed of a large float32 matmul, measured before the turns.',
     '',
   ]
   for shape in dict.fromkeys(row['shape'] for row in rows):
@@ -194,8 +194,11 @@ def _speed_table(shape, rows):
   head += ['of peak', 'compile s', 'temporaries MiB']
   lines = []
   for kind in dict.fromkeys(row['kind'] for row in rows):
-    cells = [_speed_row(r, columns) for r in rows if r['kind'] == kind]
+    chosen = [r for r in rows if r['kind'] == kind]
+    cells = [_speed_row(r, columns) for r in chosen]
     lines += [f'## {shape}, {kind}', '', *_table(head, cells)]
+    if peak := chosen[0].get('matmul_flops_per_second'):
+      lines += [f'Matmul: {peak / 1e9:,.0f} GFLOP/s.', '']
   return lines
 
 
@@ -205,7 +208,7 @@ def _speed_row(row, columns):
     row['contender'],
     *(f'{row[k]:,.1f}' for k in ('milliseconds', 'least', 'most')),
     *(f'{row[k]:.2f}' for k in columns),
-    f'{row["of_peak"]:.0%}' if row.get('of_peak') else '',
+    f'{row["of_peak"]:.0%}' if 'of_peak' in row else '',
     f'{row["compile_seconds"]:.1f}' if whole else '',
     f'{row["temporaries_mib"]:,.0f}' if whole else '',
   ]
