@@ -17,7 +17,11 @@ minutes a seed; of `lstm` with a learning rate of 6e-3 33.2 and 25.6
 
 from hyperjax.config import parse_argument, translation_config
 
-ROWS = {'ln_hyper_lstm': 'ln_hyper_lstm', 'lstm': 'lstm'}  # cells
+ROWS = {  # cells
+  'ln_hyper_lstm': 'ln_hyper_lstm',
+  'ln_lstm': 'ln_lstm',
+  'lstm': 'lstm',
+}
 CAPTIONS = (
   'Two dogs are playing in the snow.\n'
   'A man in a blue shirt is standing on a ladder cleaning a window.\n'

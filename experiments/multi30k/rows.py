@@ -35,6 +35,7 @@ TABLE = Table(
   ),
   rows=[
     _row('lstm', 'LSTM', 6e-3),
+    _row('ln_lstm', 'LN LSTM', 3e-3),
     _row('ln_hyper_lstm', 'LN HyperLSTM', 3e-3),
   ],
 )
