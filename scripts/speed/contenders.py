@@ -167,7 +167,8 @@ def trainer_of(config, source):
 
 def ours(name: str, shape: Shape, overrides: dict[str, Any]) -> Contender:
   """A model of hyperjax under the trainer that runs use."""
-  task, source, advance, start = trainer(shape, overrides)
+  config = config_of(shape, overrides)
+  task, source, advance, start = trainer_of(config, FixedBatch(shape))
   arrays, state = source.arrays(), start()
   batch, key = source.batch(arrays, None, None), jax.random.key(0)
   params, variables = jax.tree.map(jnp.copy, (state.params, state.state))
@@ -185,7 +186,7 @@ def ours(name: str, shape: Shape, overrides: dict[str, Any]) -> Contender:
     box[0], _ = step(box[0], arrays, steps)
     jax.block_until_ready(box[0])
 
-  steps = steps_of_runs(train, config_of(shape, overrides))
+  steps = steps_of_runs(train, config.train.steps_per_dispatch)
   return Contender(
     name,
     {
@@ -198,14 +199,13 @@ def ours(name: str, shape: Shape, overrides: dict[str, Any]) -> Contender:
   )
 
 
-def steps_of_runs(train: Callable[[int], None], config) -> int:
-  """How many steps a run puts into a dispatch, by the time that one takes."""
+def steps_of_runs(train: Callable[[int], None], most: int) -> int:
+  """About how many steps a run puts into a dispatch, by the time of one."""
   train(1)
   began = time.perf_counter()
   train(1)
   took = time.perf_counter() - began
-  fit = math.ceil(DISPATCH_SECONDS / took)
-  return min(fit, config.train.steps_per_dispatch)
+  return min(math.ceil(DISPATCH_SECONDS / took), most)
 
 
 def waited(function, *args):

@@ -7,8 +7,6 @@ from typing import Any
 def markdown(result: dict[str, Any]) -> str:
   """The tables of a result."""
   lines = [f'# Speed on {result["device"]}', '']
-  if rows := result.get('speed'):
-    lines += _speed(rows)
   for part, show in PARTS.items():
     if part in result:
       lines += show(result[part])
@@ -172,7 +170,8 @@ def _parity(rows):
   ]
 
 
-PARTS = {  # in their order; `speed`, before these, needs the matmul's rate
+PARTS = {  # in their order
+  'speed': _speed,
   'resnet': _resnet,
   'handwriting': _handwriting,
   'translation': _translation,
