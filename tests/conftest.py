@@ -2,8 +2,9 @@ import os
 import pathlib
 import random
 
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before anything imports jax
+from tests import environment  # noqa: F401  # before anything imports jax
 
+# isort: split
 import numpy as np
 import pytest
 from absl import flags
@@ -15,9 +16,19 @@ from hyperjax import (
 )
 from hyperjax.config import load
 from hyperjax.data import pen_lines, stroke_files
+from tests.costs import Costs
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 SIZES = {'train': 8, 'valid': 3, 'test': 2}  # of `lines_file`
+
+
+def pytest_addoption(parser):
+  parser.addoption('--costs', metavar='FILE', help='write costs by file (JSON)')
+
+
+def pytest_configure(config):
+  if config.option.costs:
+    config.pluginmanager.register(Costs(config))
 
 
 @pytest.fixture
