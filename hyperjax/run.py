@@ -16,7 +16,6 @@ from hyperjax import workdir as files
 from hyperjax.errors import RunDivergedError, UserError
 from hyperjax.evaluation.dynamic import DynamicEvaluator
 from hyperjax.evaluation.evaluate import Evaluator
-from hyperjax.pictures import curves
 from hyperjax.training import disk, hosts, loop, seed_axis, sharding
 from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.progress import say
@@ -181,6 +180,8 @@ def _conclude(config, workdir, task, source, evaluator, session):
 
 def _draw(config, workdir, task, source, variables):
   """Draws the learning curve and a sample; returns the references."""
+  from hyperjax.pictures import curves  # here, for matplotlib loads slowly
+
   references = (
     task.references(source, 'test') if hasattr(task, 'references') else {}
   )

@@ -15,7 +15,9 @@ if [ "${1:-}" = --slow ]; then
   shift
   set -- -m slow "$@"
   workers=()
+  export XLA_FLAGS="${XLA_FLAGS-}"  # these with XLA's optimizations
 fi
+unset PYTHONDONTWRITEBYTECODE  # else each process that tests start compiles all
 export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1

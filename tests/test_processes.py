@@ -14,8 +14,8 @@ from tests.test_main import names_in, start, tiny
 # Few steps between checkpoints, so that kills find one; metrics at each.
 SMALL = (
   '--config.optimizer.warmup_steps=0',
-  '--config.train.num_steps=90',
-  '--config.train.eval_every=30',
+  '--config.train.num_steps=60',
+  '--config.train.eval_every=20',
   '--config.train.checkpoint_every=10',
   '--config.train.steps_per_dispatch=2',
   '--config.eval.num_streams=8',
@@ -67,7 +67,7 @@ def test_two_processes_are_killed_and_go_on_as_two_and_as_one(
 ):
   one, two, alone = (tmp_path / name for name in ('one', 'two', 'alone'))
   processes = start_two(tiny(repository, two, text_file, *SMALL), repository)
-  wait_for_checkpoint(two, processes, 30)
+  wait_for_checkpoint(two, processes, 20)
   time.sleep(0.5)  # behind the save, else it takes a minute to be noticed
   processes[1].send_signal(signal.SIGKILL)
   (_, err), _ = ends(processes)
@@ -99,7 +99,7 @@ def test_two_processes_are_killed_and_go_on_as_two_and_as_one(
     again, result = outcome(workdir)
     assert again == steps  # no line is lost or doubled
     for metric in ('valid/bits_per_char', 'test/bits_per_char'):
-      # In float32, summed in another order, over 90 steps.
+      # In float32, summed in another order, over 60 steps.
       assert result[metric] == pytest.approx(expected[metric], rel=1e-4)
 
 

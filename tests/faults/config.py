@@ -45,11 +45,11 @@ PHASES = {
 
 
 def language():
-  config = load('configs/text.py:ln_hyper_lstm')
+  config = load('configs/text.py:lstm')
   config.data.update(
     {'path': '', 'batch_size': 4, 'sequence_length': 16, 'vocab_size': 16}
   )
-  config.model.update({'hidden_size': 12, 'hyper_size': 5, 'z_size': 3})
+  config.model.hidden_size = 12
   config.model.output_keep_prob = 0.9
   config.optimizer.update({'learning_rate': 3e-2, 'warmup_steps': 5})
   config.eval.num_streams = config.eval.quick_streams = 16

@@ -79,6 +79,7 @@ def test_an_unwritable_save_is_found(data, whole, tmp_path):
 )
 def test_no_room_for_a_plain_file(tmp_path, make_tiny_config, name):
   config = make_tiny_config()
+  config.model.cell = 'lstm'
   config.train.num_steps = 20
   (tmp_path / name).symlink_to('/dev/full')
   with pytest.raises(DiskError, match='No space left on device; mend'):
@@ -118,6 +119,7 @@ def test_a_read_only_disk(small_disk, make_tiny_config):
   folder, remount = small_disk
   remount('size=50m')
   config, workdir = make_tiny_config(), folder / 'run'
+  config.model.cell = 'lstm'
   config.train.num_steps = 20
   result = run.train(config, workdir)
   remount('ro')

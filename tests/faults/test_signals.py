@@ -23,7 +23,7 @@ def stop(kind, data, workdir, signum):
   ('kind', 'signum'),
   [
     ('language', signal.SIGTERM),
-    ('language', signal.SIGINT),
+    pytest.param('language', signal.SIGINT, marks=pytest.mark.slow),
     pytest.param('images', signal.SIGTERM, marks=pytest.mark.slow),
     pytest.param('images', signal.SIGINT, marks=pytest.mark.slow),
   ],

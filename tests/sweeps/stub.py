@@ -33,6 +33,7 @@ def main():
     with path.open('a') as file:
       line = {'step': step, 'valid_quick/loss': x * (1 + 1 / step)}
       file.write(json.dumps(line) + '\n')
+  time.sleep(float(flags['config.pause']))  # a test, behind the last step
   environment = {
     'git': 'abc',
     'versions': {'jax': '1'},

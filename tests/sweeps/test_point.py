@@ -48,6 +48,15 @@ def test_a_pruned_point_is_stopped_and_says_so(make_sweep):
   assert 2 <= record['step'] < 5
 
 
+def test_a_point_at_its_last_step_is_not_pruned(make_sweep):
+  sweep = make_sweep(pause=0.5)
+  with sweep.claim(0) as claim:
+    record = run_point(
+      sweep, 0, claim, lambda step, value: step == 5, engine='local'
+    )
+  assert record['status'] == 'finished'
+
+
 def test_a_stopped_point_goes_on_with_what_it_has(make_sweep, starts):
   sweep = make_sweep(pause=0.5)
   seen = []

@@ -28,6 +28,14 @@ def test_the_table_has_the_best_first_and_the_failed_last(make_sweep):
   assert records.best([]) == math.inf
 
 
+def test_only_failed_points_are_forgotten(make_sweep):
+  sweep = make_sweep((1.0, 2.0))
+  for number, status in enumerate(('failed', 'pruned')):
+    write(sweep, number, status, None, engine='local', seconds=1.0)
+  records.forget_failed(sweep, range(2))
+  assert records.unfinished(sweep) == [0]
+
+
 def test_a_point_is_described_in_short():
   point = {'optimizer.learning_rate': 0.00123456, 'model.z_size': 4}
   assert records.describe(point) == 'learning_rate=0.001235 z_size=4'

@@ -38,8 +38,9 @@ def test_another_sweep_in_the_folder_is_refused(make_sweep):
   before = make_sweep((1.0, 2.0, 3.0))  # more at the end
   with pytest.raises(UserError, match='another sweep: points'):
     make_sweep((1.0, 2.0))
-  with pytest.raises(UserError, match=r'points .*choose another folder'):
-    make_sweep((2.0, 1.0, 3.0))
+  for values in ((2.0, 1.0, 3.0), (2.0, 1.0, 3.0, 4.0)):
+    with pytest.raises(UserError, match=r'points .*choose another folder'):
+      make_sweep(values)
   for change in ({'seed': 1}, {'config': 'x.py'}, {'objective': 'valid/x'}):
     with pytest.raises(UserError, match=f'another sweep: {next(iter(change))}'):
       dataclasses.replace(before, **change).open()
