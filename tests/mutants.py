@@ -316,6 +316,7 @@ def main(words: Sequence[str]) -> int:
   """Tries the faults; returns the exit code."""
   options = _arguments(words)
   mutants = _chosen(options.only)
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   jobs = max(1, min(options.jobs, len(mutants)))
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(
