@@ -177,10 +177,10 @@ def make_translation_config(pairs_file):
         'steps_per_dispatch': 4,
       }
     )
-    config.eval.update({'num_streams': 16, 'quick_streams': 16})
+    config.eval.update({'num_streams': 32, 'quick_streams': 32})
     config.eval.split = 'test'
     config.sample.update(
-      {'text': 'the cat sat\n\nthe fish', 'beam_size': 2, 'batch_size': 16}
+      {'text': 'the cat sat\n\nthe fish', 'beam_size': 2, 'batch_size': 32}
     )
     return config
 

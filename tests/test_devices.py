@@ -1,4 +1,4 @@
-"""One run on 1, 2, 4 and 8 devices: the same numbers."""
+"""One run on 1, 4 and 8 devices: the same numbers."""
 
 import json
 import os
@@ -64,14 +64,12 @@ def test_losses_of_other_data_would_differ(found):
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_arrays_stay_where_they_were_put_and_compile_once(found, task):
+def test_arrays_stay_where_they_were_put(found, task):
   for name, other in found[task].items():
     assert other['stay'], name
-    assert other['compiled'] == 1, name
 
 
 def test_all_devices_are_taken_and_kernels_are_split(found):
-  assert found['text']['two']['devices'] == 2
   assert found['text']['eight']['devices'] == 8
   assert found['text']['eight']['split'] == []
   both = found['text']['both axes']

@@ -1,4 +1,4 @@
-"""Train and evaluation steps lower for every platform, at their full size."""
+"""Train and evaluation steps lower for every platform."""
 
 import functools
 import pkgutil
@@ -22,6 +22,19 @@ ROWS = {
   'image_classification': 'cifar10.py:hyper_wrn_40_1,images',
   'handwriting': 'handwriting.py:hyper_lstm_900,strokes,text',
   'translation': 'wmt14_enfr.py:gnmt_hyper_lstm',
+}
+
+
+# What makes the networks small, and leaves their parts.
+SMALL = {
+  'language_model': {'hidden_size': 8, 'hyper_size': 4},
+  'image_classification': {'depth': 10, 'z_size': 2},
+  'handwriting': {'hidden_size': 8, 'hyper_size': 4},
+  'translation': {
+    **{'hidden_size': 8, 'hyper_size': 4, 'z_size': 2},
+    **{'embedding_size': 8, 'attention_size': 8},
+    **{'num_layers': 3, 'num_encoder_layers': 3},
+  },
 }
 
 
@@ -54,12 +67,21 @@ def shapes_of(tree):
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
-@pytest.mark.parametrize('num_seeds', [1, 2])
+@pytest.mark.parametrize(
+  ('num_seeds', 'small'),
+  [
+    (2, True),
+    pytest.param(1, False, marks=pytest.mark.slow),
+    pytest.param(2, False, marks=pytest.mark.slow),
+  ],
+)
 @pytest.mark.parametrize('task', ROWS)
 def test_steps_lower_for_all_platforms(
-  task, num_seeds, text_file, small_images, lines_file, pairs_file
+  task, num_seeds, small, text_file, small_images, lines_file, pairs_file
 ):
   config = config_of(task, text_file, small_images, lines_file, pairs_file)
+  if small:
+    config.model.update(SMALL[task])
   config.train.accumulate_steps = num_seeds  # 1, and 2 with two seeds
   source = parts.build_source(config)
   task = parts.build_task(config)

@@ -13,10 +13,9 @@ from hyperjax import workdir as files
 from hyperjax.config import load
 from hyperjax.data import stroke_files
 from hyperjax.errors import UserError
-from hyperjax.training.loop import SignalledError
 from tests.conftest import REPOSITORY, SIZES
 from tests.iam_layout import write_corpus
-from tests.test_run import stop_after
+from tests.test_run import as_if_killed
 
 
 def shrink(config):
@@ -40,7 +39,7 @@ def config_of(path, row='hyper_lstm_900'):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, lines_file):
   """A run that was never interrupted: its config, workdir and result."""
-  config = config_of(lines_file)
+  config = config_of(lines_file, 'lstm_900')
   workdir = tmp_path_factory.mktemp('trained')
   return config, workdir, run.train(config, workdir)
 
@@ -50,6 +49,7 @@ def reader(tmp_path_factory, lines_file):
   """The same of a model that can be told what to write."""
   config = config_of(lines_file, 'lstm_900,text')
   config.sample.text = 'so on'
+  config.train.update({'num_steps': 2, 'eval_every': 2, 'checkpoint_every': 2})
   workdir = tmp_path_factory.mktemp('reader')
   return config, workdir, run.train(config, workdir)
 
@@ -158,15 +158,17 @@ def test_the_number_of_lines_side_by_side_changes_no_result(trained):
   assert again[name] == pytest.approx(result[name], rel=1e-5)
 
 
-def test_a_stopped_run_goes_on_exactly(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  'row', ['lstm_900', pytest.param('hyper_lstm_900', marks=pytest.mark.slow)]
+)
+def test_a_killed_run_goes_on_exactly(trained, lines_file, tmp_path, row):
   config, workdir, result = trained
-  with monkeypatch.context() as patch:
-    stop_after(patch, 6)
-    with pytest.raises(SignalledError):
-      run.train(config, tmp_path)
-  assert not (tmp_path / 'result.json').exists()
-  assert run.train(config, tmp_path) == result
-  assert (tmp_path / 'sample.json').read_text() == (
+  if row != 'lstm_900':
+    config, workdir = config_of(lines_file, row), tmp_path / 'whole'
+    result = run.train(config, workdir)
+  folder = as_if_killed(workdir, tmp_path / 'run', 8)
+  assert run.train(config, folder) == result
+  assert (folder / 'sample.json').read_text() == (
     workdir / 'sample.json'
   ).read_text()
 

@@ -10,8 +10,8 @@ from PIL import Image
 from hyperjax import run
 from hyperjax.config import load
 from hyperjax.errors import UserError
-from hyperjax.training.loop import SignalledError
-from tests.test_run import stop_after
+from tests.conftest import REPOSITORY
+from tests.test_run import as_if_killed
 
 CLASSES = 'bright', 'dark', 'left'
 
@@ -58,20 +58,14 @@ def config_of(repository, folder, row):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, folder):
-  """A plain and a hyper network: {row: (config, workdir, result)}."""
-  from tests.conftest import REPOSITORY
-
-  runs = {}
-  for row in ('wrn_40_1', 'hyper_wrn_40_1'):
-    config = config_of(REPOSITORY, folder, row)
-    workdir = tmp_path_factory.mktemp(row)
-    runs[row] = config, workdir, run.train(config, workdir)
-  return runs
+  """A hyper network: its config, workdir and result."""
+  config = config_of(REPOSITORY, folder, 'hyper_wrn_40_1')
+  workdir = tmp_path_factory.mktemp('trained')
+  return config, workdir, run.train(config, workdir)
 
 
-@pytest.mark.parametrize('row', ['wrn_40_1', 'hyper_wrn_40_1'])
-def test_it_learns_and_says_so(trained, folder, row):
-  _, workdir, result = trained[row]
+def test_it_learns_and_says_so(trained, folder):
+  _, workdir, result = trained
   assert result['test/error_percent'] < 50  # by chance 67
   assert result['data'] == f'{folder.name}: PNG images'
   assert result['evaluation'] == 'every image once'
@@ -79,42 +73,46 @@ def test_it_learns_and_says_so(trained, folder, row):
 
 
 def test_evaluating_again_gives_the_result(trained):
-  config, workdir, result = trained['hyper_wrn_40_1']
+  config, workdir, result = trained
   again = run.evaluate(config, workdir)
   assert again['test/error_percent'] == result['test/error_percent']
 
 
-def test_a_stopped_run_goes_on_exactly(trained, tmp_path, monkeypatch):
-  config, _, result = trained['hyper_wrn_40_1']
-  with monkeypatch.context() as patch:
-    stop_after(patch, 7)
-    with pytest.raises(SignalledError):
-      run.train(config, tmp_path)
-  assert run.train(config, tmp_path) == result
-
-
-def test_seeds_side_by_side_are_those_of_single_runs(trained, tmp_path):
-  config, _, expected = trained['hyper_wrn_40_1']
-  config = config.copy_and_resolve_references()
-  config.num_seeds, config.train.num_steps = 2, 6
+@pytest.fixture(scope='module')
+def short(tmp_path_factory, folder):
+  """A plain network's few steps: its config, workdir and result."""
+  config = config_of(REPOSITORY, folder, 'wrn_40_1')
+  config.train.update({'num_steps': 6, 'eval_every': 4, 'checkpoint_every': 2})
   # So low that training does not amplify how a processor rounds.
   config.optimizer.learning_rate = 1e-4
-  result = run.train(config, tmp_path / 'two')
-  config.num_seeds = 1
-  alone = run.train(config, tmp_path / 'one')
+  workdir = tmp_path_factory.mktemp('short')
+  return config, workdir, run.train(config, workdir)
+
+
+def test_a_killed_run_goes_on_exactly(short, tmp_path):
+  config, workdir, result = short
+  folder = as_if_killed(workdir, tmp_path / 'run', 4)
+  assert run.train(config, folder) == result
+
+
+def test_seeds_side_by_side_are_those_of_single_runs(short, tmp_path):
+  config, _, alone = short
+  config = config.copy_and_resolve_references()
+  config.num_seeds = 2
+  result = run.train(config, tmp_path)
   name = 'test/loss_nats'
   assert result[f'seed_0/{name}'] == pytest.approx(alone[name], rel=1e-3)
   assert result[f'seed_1/{name}'] != pytest.approx(alone[name], rel=1e-3)
-  assert expected['parameters'] == result['parameters']
+  assert alone['parameters'] == result['parameters']
 
 
-def test_kernels_and_embeddings_are_drawn(trained, repository, tmp_path):
+def test_kernels_and_embeddings_are_drawn(trained, short, repository, tmp_path):
   done = subprocess.run(
     [
       sys.executable,
       'scripts/draw_kernels.py',
-      f'--workdir={trained["hyper_wrn_40_1"][1]}',
-      f'--beside={trained["wrn_40_1"][1]}',
+      f'--workdir={trained[1]}',
+      f'--beside={short[1]}',
       f'--out={tmp_path}',
     ],
     cwd=repository,
@@ -135,8 +133,8 @@ def test_kernels_and_embeddings_are_drawn(trained, repository, tmp_path):
   ]
 
 
-def test_a_classifier_can_not_sample(trained):
-  config, workdir, _ = trained['wrn_40_1']
+def test_a_classifier_can_not_sample(short):
+  config, workdir, _ = short
   with pytest.raises(UserError, match='image_classification can not sample'):
     run.sample(config, workdir)
 

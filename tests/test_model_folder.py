@@ -217,10 +217,17 @@ def test_the_seed_that_was_asked_for(tmp_path, text_file):
   assert not (tmp_path / 'seed9').exists()
 
 
-@pytest.mark.parametrize('result', [None, {'step': 2, 'best_step': 2}])
-def test_a_run_that_goes_on_says_so(tmp_path, text_file, result):
-  workdir, folder = tmp_path / 'run', tmp_path / 'folder'
+@pytest.fixture(scope='module')
+def pretended(tmp_path_factory, text_file):
+  workdir = tmp_path_factory.mktemp('pretended') / 'run'
   pretend_to_run(language_config(text_file), workdir)
+  return workdir
+
+
+@pytest.mark.parametrize('result', [None, {'step': 2, 'best_step': 2}])
+def test_a_run_that_goes_on_says_so(tmp_path, pretended, result):
+  workdir, folder = tmp_path / 'run', tmp_path / 'folder'
+  shutil.copytree(pretended, workdir)
   if result:  # of fewer steps, and so of another best one
     files.write_json(workdir / 'result.json', result | {'test/loss': 9.0})
   folder.mkdir()  # an empty one may be there
@@ -231,9 +238,8 @@ def test_a_run_that_goes_on_says_so(tmp_path, text_file, result):
   assert 'not finished' in card and 'quick evaluations' in card
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path, text_file, monkeypatch):
-  workdir = tmp_path / 'run'
-  pretend_to_run(language_config(text_file), workdir)
+def test_a_folder_is_whole_or_not_there(tmp_path, pretended, monkeypatch):
+  workdir = shutil.copytree(pretended, tmp_path / 'run')
   with monkeypatch.context() as patch:
     patch.setattr(model_card, 'write', lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -403,13 +409,12 @@ def test_every_name_is_guarded(copied, section):
   assert 'antigravity' not in sys.modules
 
 
-def test_the_command(tmp_path, text_file, repository):
-  pretend_to_run(language_config(text_file), tmp_path / 'run')
+def test_the_command(tmp_path, pretended, repository):
   done = subprocess.run(
     [
       sys.executable,
       'scripts/export.py',
-      f'--workdir={tmp_path}/run',
+      f'--workdir={pretended}',
       f'--out={tmp_path}/folder',
     ],
     cwd=repository,

@@ -58,6 +58,28 @@ def whole(tmp_path_factory, make_tiny_config):
   return config, workdir, run.train(config, workdir)
 
 
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, make_tiny_config, text_file):
+  """The same of a plain LSTM, on a text of its own, with a tuple in it."""
+  root = tmp_path_factory.mktemp('plain')
+  config = make_tiny_config()
+  config.data.path = str(shutil.copy(text_file, root / 'text.txt'))
+  config.model.cell = 'lstm'
+  config.optimizer.schedule = 'constant'
+  config.train.update({'num_steps': 20, 'eval_every': 10})
+  config.note = (1, 2)
+  return config, root / 'run', run.train(config, root / 'run')
+
+
+def changed(config, **fields):
+  """A copy of a config with other fields; `__` stands for a dot."""
+  config = config.copy_and_resolve_references()
+  config.update_from_flattened_dict(
+    {name.replace('__', '.'): value for name, value in fields.items()}
+  )
+  return config
+
+
 def test_it_learns_and_says_so(whole):
   config, workdir, result = whole
   assert result['step'] == config.train.num_steps
@@ -94,7 +116,8 @@ def test_metrics_carry_their_unit_and_every_step_is_due(whole):
   assert all(line['train/grad_norm'] > 0 for line in train)
   valid = [x for x in lines(workdir) if 'valid_quick/bits_per_char' in x]
   assert [line['step'] for line in valid] == [20, 40, 60]
-  assert 'train/learning_rate' in train[0]
+  # In the fifth step the warm-up ends, and the rate is at its highest.
+  assert train[0]['train/learning_rate'] == pytest.approx(3e-2)
 
 
 def test_a_finished_run_is_left_alone(whole, capsys):
@@ -105,26 +128,26 @@ def test_a_finished_run_is_left_alone(whole, capsys):
   assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
-def test_the_same_seed_gives_the_same_run(whole, tmp_path):
-  config, workdir, _ = whole
-  run.train(config, tmp_path)
-  assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
-
-
-def test_the_number_of_steps_a_dispatch_changes_nothing(whole, tmp_path):
-  config, workdir, _ = whole
-  other = config.copy_and_resolve_references()
-  other.train.steps_per_dispatch = 1
+def test_the_number_of_steps_a_dispatch_changes_nothing(plain, tmp_path):
+  config, workdir, _ = plain
+  other = changed(config, train__steps_per_dispatch=1)
   run.train(other, tmp_path)
   assert same(last_params(config, workdir)[1], last_params(other, tmp_path)[1])
   alike(lines(tmp_path), lines(workdir))
 
 
-@pytest.mark.parametrize('step', [3, 20])
+@pytest.mark.parametrize(
+  ('kind', 'step'),
+  [
+    ('plain', 13),
+    pytest.param('plain', 3, marks=pytest.mark.slow),
+    pytest.param('whole', 20, marks=pytest.mark.slow),
+  ],
+)
 def test_a_signal_saves_and_the_run_goes_on_exactly(
-  whole, tmp_path, monkeypatch, step
+  request, tmp_path, monkeypatch, kind, step
 ):
-  config, workdir, result = whole
+  config, workdir, result = request.getfixturevalue(kind)
   stop_after(monkeypatch, step)
   with pytest.raises(SignalledError) as error:
     run.train(config, tmp_path)
@@ -133,6 +156,18 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(
   again = run.train(config, tmp_path)
   assert again == result
   assert same(last_params(config, workdir)[1], last_params(config, tmp_path)[1])
+
+
+def as_if_killed(workdir, folder, step):
+  """A copy of a finished run's workdir as it was after the save at a step."""
+  shutil.copytree(workdir, folder)
+  (folder / 'result.json').unlink()
+  saves = {int(path.name): path for path in (folder / 'checkpoints').iterdir()}
+  assert step in saves
+  for at, path in saves.items():
+    if at > step:
+      shutil.rmtree(path)
+  return folder
 
 
 def stop_after(monkeypatch, step):
@@ -149,23 +184,23 @@ def stop_after(monkeypatch, step):
   monkeypatch.setattr(TrainLog, 'add', add_and_stop)
 
 
-def test_another_config_is_refused_by_the_fields_name(whole):
-  config, workdir, _ = whole
-  other = config.copy_and_resolve_references()
-  other.model.hidden_size = 13
-  other.data.batch_size = 5
+def test_another_config_is_refused_by_the_fields_name(plain):
+  config, workdir, _ = plain
+  other = changed(config, model__hidden_size=13, data__batch_size=5)
   with pytest.raises(UserError) as error:
     run.train(other, workdir)
   assert 'model.hidden_size' in str(error.value)
   assert 'data.batch_size' in str(error.value)
 
 
-def test_a_model_is_read_whatever_it_was_trained_with(whole):
-  config, workdir, result = whole
-  other = config.copy_and_resolve_references()
-  other.optimizer.learning_rate = 1.0
-  other.train.num_steps = 7
-  other.data.batch_size = 3
+def test_a_model_is_read_whatever_it_was_trained_with(plain):
+  config, workdir, result = plain
+  other = changed(
+    config,
+    optimizer__learning_rate=1.0,
+    train__num_steps=7,
+    data__batch_size=3,
+  )
   found = run.evaluate(other, workdir)
   assert found['test/bits_per_char'] == result['test/bits_per_char']
   other.model.hidden_size = 13
@@ -175,27 +210,18 @@ def test_a_model_is_read_whatever_it_was_trained_with(whole):
     run.sample(other, workdir)
 
 
-def test_more_steps_go_on_from_the_last(whole, tmp_path):
-  config, _, _ = whole
-  config = config.copy_and_resolve_references()
-  config.optimizer.schedule = 'constant'
-  config.model.cell = 'lstm'
-  short = config.copy_and_resolve_references()
-  short.train.num_steps = 40
-  run.train(short, tmp_path / 'a')
-  longer = run.train(config, tmp_path / 'a')
-  assert longer['step'] == 60
-  run.train(config, tmp_path / 'b')
-  assert same(
-    last_params(config, tmp_path / 'a')[1],
-    last_params(config, tmp_path / 'b')[1],
-  )
+def test_more_steps_go_on_from_the_last(plain, tmp_path):
+  config, workdir, _ = plain
+  short = changed(config, train__num_steps=10)
+  run.train(short, tmp_path)
+  assert run.train(config, tmp_path)['step'] == 20
+  assert same(last_params(config, tmp_path)[1], last_params(config, workdir)[1])
   with pytest.raises(UserError, match='num_steps'):
-    run.train(short, tmp_path / 'a')
+    run.train(short, tmp_path)
 
 
-def test_evaluate_agrees_with_the_result(whole):
-  config, workdir, result = whole
+def test_evaluate_agrees_with_the_result(plain):
+  config, workdir, result = plain
   config = config.copy_and_resolve_references()
   found = run.evaluate(config, workdir)
   assert found['test/bits_per_char'] == result['test/bits_per_char']
@@ -209,8 +235,8 @@ def test_evaluate_agrees_with_the_result(whole):
   )
 
 
-def test_evaluate_of_a_step_that_is_not_there(whole):
-  config, workdir, _ = whole
+def test_evaluate_of_a_step_that_is_not_there(plain):
+  config, workdir, _ = plain
   config = config.copy_and_resolve_references()
   config.eval.step = 33
   with pytest.raises(UserError, match=r'config\.eval\.step.*33'):
@@ -220,20 +246,19 @@ def test_evaluate_of_a_step_that_is_not_there(whole):
     run.evaluate(config, workdir)
 
 
-def test_an_implausible_result_is_refused(whole):
-  config, workdir, _ = whole
+def test_an_implausible_result_is_refused(plain):
+  config, workdir, _ = plain
   config = config.copy_and_resolve_references()
   config.eval.implausible_below = 50.0
   with pytest.raises(UserError, match='refused'):
     run.evaluate(config, workdir)
 
 
-def test_sampling_is_repeatable_and_needs_no_data(whole, tmp_path):
-  config, workdir, _ = whole
+def test_sampling_is_repeatable_and_needs_no_data(plain, tmp_path):
+  config, workdir, _ = plain
   config = config.copy_and_resolve_references()
-  config.sample.prompt = 'the '
   first = run.sample(config, workdir)
-  assert first == run.sample(config, workdir)
+  assert first == (workdir / 'sample.txt').read_text()
   assert first.startswith('the ')
   assert len(first) == len('the ') + config.sample.length
   config.sample.seed = 1
@@ -244,8 +269,8 @@ def test_sampling_is_repeatable_and_needs_no_data(whole, tmp_path):
   assert run.sample(config, workdir) == greedy
 
 
-def test_a_prompt_the_model_can_not_read(whole):
-  config, workdir, _ = whole
+def test_a_prompt_the_model_can_not_read(plain):
+  config, workdir, _ = plain
   config = config.copy_and_resolve_references()
   config.sample.prompt = ''
   with pytest.raises(UserError, match=r'config\.sample\.prompt'):
@@ -263,36 +288,24 @@ def test_a_finished_runs_model_loads_in_three_lines(whole):
   assert p[meta['alphabet'].index(ord(' '))] > 0.5
 
 
-def test_a_diverged_run_names_the_step_and_the_checkpoint(whole, tmp_path):
-  config, _, _ = whole
-  config = config.copy_and_resolve_references()
-  config.model.cell = 'lstm'
-  config.optimizer.update(
-    {
-      'name': 'sgd',
-      'learning_rate': 1e30,
-      'clip_norm': 0.0,
-      'warmup_steps': 0,
-      'schedule': 'constant',
-    }
+def blow_up(config, learning_rate):
+  """A config whose first update breaks the model."""
+  rate = {'learning_rate': learning_rate, 'schedule': 'constant'}
+  plain = {'name': 'sgd', 'clip_norm': 0.0, 'warmup_steps': 0}
+  return changed(
+    config,
+    **{f'optimizer__{name}': value for name, value in (rate | plain).items()},
   )
+
+
+def test_a_diverged_run_names_the_step_and_the_checkpoint(plain, tmp_path):
+  config = blow_up(plain[0], 1e30)
   with pytest.raises(UserError, match=r'not finite at step \d+.*checkpoint'):
     run.train(config, tmp_path)
 
 
-def test_a_broken_update_is_not_called_a_result(whole, tmp_path):
-  config, _, _ = whole
-  config = config.copy_and_resolve_references()
-  config.model.cell = 'lstm'
-  config.optimizer.update(
-    {
-      'name': 'sgd',
-      'learning_rate': 3e38,
-      'clip_norm': 0.0,
-      'warmup_steps': 0,
-      'schedule': 'constant',
-    }
-  )
+def test_a_broken_update_is_not_called_a_result(plain, tmp_path):
+  config = blow_up(plain[0], 3e38)
   config.train.num_steps = 1
   with pytest.raises(UserError, match='not finite at step 0'):
     run.train(config, tmp_path)
@@ -301,10 +314,10 @@ def test_a_broken_update_is_not_called_a_result(whole, tmp_path):
   assert run.train(config, tmp_path)['step'] == 1
 
 
-def test_a_signal_during_the_last_evaluation_is_heard(
-  whole, tmp_path, monkeypatch
+def test_a_signal_during_the_last_evaluation_or_the_report_is_heard(
+  plain, tmp_path, monkeypatch
 ):
-  config, _, result = whole
+  config, _, result = plain
   evaluate = Session._evaluate
 
   def evaluate_and_stop(self, step, state):
@@ -313,43 +326,36 @@ def test_a_signal_during_the_last_evaluation_is_heard(
       os.kill(os.getpid(), signal.SIGTERM)
 
   monkeypatch.setattr(Session, '_evaluate', evaluate_and_stop)
-  with pytest.raises(SignalledError):
-    run.train(config, tmp_path)
-  monkeypatch.undo()
-  assert not (tmp_path / 'result.json').exists()
-  assert run.train(config, tmp_path) == result
-
-
-def test_a_signal_during_the_report_is_heard(whole, tmp_path, monkeypatch):
-  config, _, result = whole
   monkeypatch.setattr(
     run, 'measure', lambda *_: os.kill(os.getpid(), signal.SIGINT)
   )
-  with pytest.raises(SignalledError) as error:
-    run.train(config, tmp_path)
-  assert error.value.signum == signal.SIGINT
+  for signum in (signal.SIGTERM, signal.SIGINT):
+    with pytest.raises(SignalledError) as error:
+      run.train(config, tmp_path)
+    assert error.value.signum == signum
+    assert not (tmp_path / 'result.json').exists()
   monkeypatch.undo()
   assert run.train(config, tmp_path) == result
 
 
-def test_a_refused_command_leaves_the_run_as_it_was(whole, tmp_path):
-  config, _, _ = whole
-  config = config.copy_and_resolve_references()
-  config.model.cell = 'lstm'
-  text = tmp_path / 'text.txt'
-  text.write_bytes(pathlib.Path(config.data.path).read_bytes())
-  config.data.path = str(text)
-  result = run.train(config, tmp_path / 'run')
-  longer = config.copy_and_resolve_references()
-  longer.train.num_steps += 10
-  text.write_bytes(text.read_bytes() + b'the cat')
-  with pytest.raises(UserError, match='data has changed'):
-    run.train(longer, tmp_path / 'run')
-  assert run.train(config, tmp_path / 'run') == result
+def test_changed_data_is_refused_and_leaves_the_run_as_it_was(plain, tmp_path):
+  config, workdir, result = plain
+  shutil.copytree(workdir, tmp_path / 'run')
+  text = pathlib.Path(config.data.path)
+  before = text.read_bytes()
+  text.write_bytes(before + b'the cat')
+  try:
+    with pytest.raises(UserError, match='data has changed'):
+      run.train(changed(config, train__num_steps=30), tmp_path / 'run')
+    with pytest.raises(UserError, match='data'):
+      run.evaluate(config, tmp_path / 'run')
+    assert run.train(config, tmp_path / 'run') == result
+  finally:
+    text.write_bytes(before)
 
 
-def test_a_run_of_an_older_version_goes_on(whole, tmp_path):
-  config, workdir, _ = whole
+def test_a_run_of_an_older_version_goes_on(plain, tmp_path):
+  config, workdir, _ = plain
   folder = tmp_path / 'old'
   shutil.copytree(workdir, folder)
   (folder / 'result.json').unlink()
@@ -359,20 +365,16 @@ def test_a_run_of_an_older_version_goes_on(whole, tmp_path):
   assert run.evaluate(config, folder)
   model, _ = run.load(folder)
   assert model.stack
-  longer = config.copy_and_resolve_references()
-  longer.train.num_steps += 10
-  assert run.train(longer, folder)['step'] == longer.train.num_steps
+  longer = changed(config, train__num_steps=25)
+  assert run.train(longer, folder)['step'] == 25
   assert 'mesh' in json.loads((folder / 'config.json').read_text())
 
 
-def test_a_tuple_in_a_config_comes_back(whole, tmp_path):
-  config, _, _ = whole
+def test_a_tuple_in_a_config_comes_back(plain, tmp_path):
+  config, workdir, result = plain
+  assert config.note == (1, 2)
+  assert run.train(config, workdir) == result
   config = config.copy_and_resolve_references()
-  config.note = (1, 2)
-  config.model.cell = 'lstm'
-  config.train.num_steps = 10
-  result = run.train(config, tmp_path)
-  assert run.train(config, tmp_path) == result
   config.other = {1, 2}
   with pytest.raises(UserError, match=r'config\.other'):
     run.train(config, tmp_path)
@@ -381,8 +383,8 @@ def test_a_tuple_in_a_config_comes_back(whole, tmp_path):
 @pytest.mark.parametrize(
   'content', ['{}', '[]', '3', 'null', '{"model": 3', '']
 )
-def test_a_broken_config_file_in_a_workdir_is_named(whole, tmp_path, content):
-  config, workdir, _ = whole
+def test_a_broken_config_file_in_a_workdir_is_named(plain, tmp_path, content):
+  config, workdir, _ = plain
   broken = tmp_path / 'run'
   shutil.copytree(workdir, broken)
   (broken / 'config.json').write_text(content)
@@ -393,25 +395,8 @@ def test_a_broken_config_file_in_a_workdir_is_named(whole, tmp_path, content):
     run.load(broken)
 
 
-def test_changed_data_is_refused(whole, tmp_path, text_file):
-  config, _, _ = whole
-  config = config.copy_and_resolve_references()
-  config.model.cell = 'lstm'
-  text = tmp_path / 'text.txt'
-  text.write_text(text_file.read_text())
-  config.data.path = str(text)
-  workdir = tmp_path / 'run'
-  run.train(config, workdir)
-  text.write_text(text_file.read_text() + 'more')
-  with pytest.raises(UserError, match='data'):
-    run.evaluate(config, workdir)
-  config.train.num_steps = 70
-  with pytest.raises(UserError, match='data has changed'):
-    run.train(config, workdir)
-
-
-def test_no_run_in_the_workdir(whole, tmp_path):
-  config, _, _ = whole
+def test_no_run_in_the_workdir(plain, tmp_path):
+  config, _, _ = plain
   with pytest.raises(UserError, match=r'config\.json'):
     run.evaluate(config, tmp_path)
   with pytest.raises(UserError, match=r'config\.json'):

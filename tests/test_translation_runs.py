@@ -9,22 +9,29 @@ import pytest
 
 from hyperjax import run
 from hyperjax.errors import UserError
-from hyperjax.training.loop import SignalledError
 from tests.conftest import REPOSITORY
-from tests.test_run import stop_after
+from tests.test_run import as_if_killed
 
 BLEU = 'test/bleu'
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, make_translation_config):
-  config = make_translation_config('ln_hyper_lstm')
+  config = make_translation_config()
   workdir = tmp_path_factory.mktemp('translation')
   return config, workdir, run.train(config, workdir)
 
 
-def test_it_learns_and_says_so(trained, pairs_file):
+@pytest.mark.parametrize(
+  'row', ['lstm', pytest.param('ln_hyper_lstm', marks=pytest.mark.slow)]
+)
+def test_it_learns_and_says_so(
+  trained, pairs_file, make_translation_config, tmp_path, row
+):
   _, workdir, result = trained
+  if row != 'lstm':
+    workdir, config = tmp_path, make_translation_config(row)
+    result = run.train(config, workdir)
   assert result['valid/nats_per_piece'] < 3.5  # of 60 pieces by chance 4.1
   assert 0 <= result[BLEU] <= 100 and 'valid/bleu' in result
   assert result['data'] == str(pairs_file)
@@ -41,20 +48,18 @@ def test_evaluating_again_gives_the_result(trained):
     assert again[name] == pytest.approx(result[name], rel=1e-6)
 
 
-def test_a_stopped_run_goes_on_exactly(trained, tmp_path, monkeypatch):
-  config, _, result = trained
-  with monkeypatch.context() as patch:
-    stop_after(patch, 7)
-    with pytest.raises(SignalledError):
-      run.train(config, tmp_path)
-  assert run.train(config, tmp_path) == result
+def test_a_killed_run_goes_on_exactly(trained, tmp_path):
+  config, workdir, result = trained
+  folder = as_if_killed(workdir, tmp_path / 'run', 18)
+  assert run.train(config, folder) == result
 
 
 def test_seeds_side_by_side_are_those_of_single_runs(
   make_translation_config, tmp_path
 ):
   config = make_translation_config()
-  config.train.update({'num_steps': 12, 'eval_every': 6})
+  config.data.num_buckets = 1
+  config.train.update({'num_steps': 6, 'eval_every': 3})
   config.optimizer.learning_rate = 1e-3
   config.num_seeds = 2
   result = run.train(config, tmp_path / 'two')
@@ -83,7 +88,7 @@ def test_standard_input_is_translated_from_the_command_line(trained):
   config, workdir, _ = trained
   command = [
     *(sys.executable, '-m', 'hyperjax.main', '--mode=sample'),
-    '--config=configs/multi30k.py:ln_hyper_lstm,smoke',
+    '--config=configs/multi30k.py:lstm,smoke',
     f'--workdir={workdir}',
     '--config.sample.path=-',
     '--config.sample.beam_size=2',

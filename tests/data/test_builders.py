@@ -1,5 +1,6 @@
 """Prepared tfds data sets, and their downloads from a local server."""
 
+import functools
 import gzip
 import hashlib
 import http.server
@@ -50,6 +51,7 @@ def zipped(text):
   return content.getvalue()
 
 
+@functools.cache
 def arrays(name):
   """Images as the files have them, and labels, of each split."""
   draws = np.random.default_rng(0)
@@ -62,6 +64,7 @@ def arrays(name):
   }
 
 
+@functools.cache
 def mnist_files():
   """The idx files, by name."""
   files = {}
@@ -74,6 +77,7 @@ def mnist_files():
   return files
 
 
+@functools.cache
 def cifar10_files():
   """The binary files, by name."""
   records = b''.join(
@@ -98,6 +102,7 @@ def tarred(files):
   return gzip.compress(content.getvalue(), mtime=0)
 
 
+@functools.cache
 def downloads():
   """What the server has: the files in the form in which they are published."""
   return {
@@ -123,7 +128,7 @@ class Server(http.server.ThreadingHTTPServer):
 
   def __init__(self, files):
     super().__init__(('127.0.0.1', 0), Handler)
-    self.files, self.damage, self.asked = files, {}, []
+    self.files, self.damage, self.asked = dict(files), {}, []
     self.silent = threading.Event()  # set, it ends the silence
 
   @property
@@ -406,10 +411,13 @@ def cut_off(content):
 
 
 @pytest.mark.parametrize(
-  ('damage', 'word'),
-  [(shortened, 'sha256'), (altered, 'sha256'), (cut_off, 'broke off')],
+  ('name', 'damage', 'word'),
+  [
+    *((name, altered, 'sha256') for name in NAMES),
+    ('ptb', shortened, 'sha256'),
+    ('cifar10', cut_off, 'broke off'),
+  ],
 )
-@pytest.mark.parametrize('name', NAMES)
 def test_a_damaged_download_is_refused(name, damage, word, root, server):
   file = DAMAGED[name]
   server.damage[file] = damage(server.files[file])
@@ -575,17 +583,18 @@ def lost_info(folder):
 
 
 @pytest.mark.parametrize(
-  'damage',
+  ('name', 'damage'),
   [
-    other_text,
-    cut_record,
-    lost_record,
-    changed_record,
-    broken_info,
-    lost_info,
+    *((name, other_text) for name in NAMES),
+    *(
+      (name, damage)
+      for name in ('ptb', 'mnist')  # a text, and images
+      for damage in (cut_record, lost_record, changed_record)
+    ),
+    ('ptb', broken_info),
+    ('ptb', lost_info),
   ],
 )
-@pytest.mark.parametrize('name', NAMES)
 def test_a_damaged_prepared_set_is_refused(name, damage, raw, server):
   folder = prepared.prepare(name, raw_dir=str(raw / name))
   damage(folder)

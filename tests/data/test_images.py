@@ -98,10 +98,9 @@ def test_a_batch_is_a_function_of_seed_and_step():
   )
 
 
-@pytest.mark.parametrize('seed', [2**31, 2**32 - 1])
-def test_large_seeds_are_seeds(seed):
+def test_large_seeds_are_seeds():
   # The train step closes over the seed as a number of Python's.
-  source = make_source()
+  source, seed = make_source(), 2**32 - 1
   plain = jax.jit(lambda arrays: source.batch(arrays, seed, 3))(source.arrays())
   expected = run_steps(source, [3], seed)
   np.testing.assert_array_equal(plain['targets'], expected['targets'][0])
@@ -543,6 +542,7 @@ def test_a_broken_archive_is_refused(tmp_path, suffix):
     assert message.startswith(f'{path}: neither a folder nor a whole tar')
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_jpeg_copy_of_cifar10():
   path = pathlib.Path(REAL_FILES) / 'cifar10_jpeg' / 'cifar10_jpeg.tar.xz'

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hyperjax import parts
-from hyperjax.evaluation.evaluate import Evaluator
+from hyperjax.evaluation.evaluate import Evaluator, add_up
+from hyperjax.training.metrics import Mean
 
 
 @pytest.fixture(scope='module')
@@ -38,3 +39,11 @@ def test_warmed_up_streams_come_close(measured, streams):
   evaluator, params, state, bits = measured
   metrics = evaluator(params, state, 'test', streams, name='test_quick')
   assert metrics['test_quick/bits_per_char'] == pytest.approx(bits, rel=1e-4)
+
+
+def test_long_splits_add_up_in_float64():
+  # In float32, 2**24 + 1 is 2**24.
+  parts = [{'x': Mean(np.float32(2**24), np.float32(2**24))}]
+  parts += 3 * [{'x': Mean(np.float32(1), np.float32(1))}]
+  found = add_up(parts)['x']
+  assert (found.total, found.weight) == (2**24 + 3, 2**24 + 3)

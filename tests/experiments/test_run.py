@@ -16,9 +16,9 @@ SMALL = {{
   'data.sequence_length': 16,
   'model.hidden_size': 8,
   'optimizer.warmup_steps': 4,
-  'train.num_steps': 40,
-  'train.eval_every': 20,
-  'train.checkpoint_every': 20,
+  'train.num_steps': 20,
+  'train.eval_every': 10,
+  'train.checkpoint_every': 10,
   'eval.num_streams': 8,
   'eval.quick_streams': 8,
 }}
@@ -30,7 +30,7 @@ TABLE = Table(
     Row('broken', 'Broken', 'configs/text.py:lstm',
         SMALL | {{'optimizer.learning_rate': 1e30}}, num_seeds=2),
     Row('searched', 'LSTM, searched', 'configs/text.py:lstm', SMALL,
-        search=('optimizer.learning_rate', (1e-5, 3e-2, 1e30)), num_seeds=3),
+        search=('optimizer.learning_rate', (1e-5, 3e-2, 1e30)), num_seeds=2),
   ],
 )
 """
@@ -64,7 +64,7 @@ def test_a_row_is_run_recorded_and_left_alone(root, runs, monkeypatch):
   assert (first['seed'], second['seed']) == (0, 1)
   assert first['metrics'] != second['metrics']
   assert set(first['metrics']) == {'valid/bits_per_char', 'test/bits_per_char'}
-  assert first['steps'] == 40
+  assert first['steps'] == 20
   assert first['protocol'] == 'paper'
   assert first['data'] == 'canonical'
   assert first['num_seeds'] == 2
@@ -72,7 +72,7 @@ def test_a_row_is_run_recorded_and_left_alone(root, runs, monkeypatch):
   assert first['seconds'] > 0
   for record in first, second:
     (curve,) = record['curve'].values()
-    assert [step for step, _ in curve] == [20, 40]
+    assert [step for step, _ in curve] == [10, 20]
   assert first['curve'] != second['curve']
 
   monkeypatch.setattr('hyperjax.run.train', None)  # would be called in vain
@@ -91,7 +91,7 @@ def test_more_seeds_run_only_what_is_missing(root, runs):
 def test_a_short_budget_is_another_record(root, runs):
   fill(root, runs, 'plain', num_seeds=1, budget=0.5)
   (short,) = [r for r in of(root, 'plain') if r['budget'] == 0.5]
-  assert short['steps'] == 20
+  assert short['steps'] == 10
   assert short['config']['optimizer']['warmup_steps'] == 2
   assert short['protocol'] == '0.5 of the steps'
 
@@ -99,7 +99,7 @@ def test_a_short_budget_is_another_record(root, runs):
 def test_a_search_takes_the_best_value_on_validation_data(root, runs):
   fill(root, runs, 'searched')
   records = of(root, 'searched')
-  assert [r['seed'] for r in records] == [0, 1, 2]
+  assert [r['seed'] for r in records] == [0, 1]
   search = records[0]['search']
   assert search['field'] == 'optimizer.learning_rate'
   assert search['valid']['1e+30'] is None  # it diverged, and was passed over

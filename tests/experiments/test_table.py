@@ -3,12 +3,52 @@ import json
 import pytest
 
 from experiments import figure, render, table
+from hyperjax import config as configs
 from hyperjax import parts
 from hyperjax.errors import UserError
 from tests.counts import BEYOND, TABLES
 
 # The tables with the rows of a config file, where it is not one of its name.
 SPLIT = {'mnist': ['mnist', 'mnist_coordinates']}
+
+
+def model_of(config):
+  """What the width that meets a parameter budget depends on."""
+  sizes = {**config['model'], 'hidden_size': None}
+  symbols = [config['data'].get(name) for name in ('vocab_size', 'alphabet')]
+  return json.dumps([sizes, config['task']['name'], symbols], sort_keys=True)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def widths():
+  """Widths of records are tried first: to search for one takes seconds."""
+  recorded, resolve = {}, parts.resolve
+  for name in table.names():
+    for record in table.records(name):
+      config = record['config']
+      recorded[model_of(config)] = config['model'].get('hidden_size')
+  fits = {}  # whether a recorded width is the one that meets the budget
+
+  def resolve_known(config):
+    key = model_of(config)
+    width, budget = recorded.get(key), config.model.get('parameter_budget')
+    if not budget or not width:
+      return resolve(config)
+    resolved = config.copy_and_resolve_references()
+    if key not in fits:
+      counts = []
+      for resolved.model.hidden_size in (width, width + 1):
+        task = parts.build_task(resolved)
+        counts.append(parts.count(parts.shapes_of(task).params))
+      fits[key] = counts[0] <= budget < counts[1]
+    if not fits[key]:
+      return resolve(config)
+    resolved.model.hidden_size = width
+    return resolved
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(parts, 'resolve', resolve_known)
+    yield
 
 
 @pytest.mark.parametrize('name', TABLES)
@@ -18,7 +58,7 @@ def test_the_papers_tables_have_their_rows_and_counts(name):
   ]
   assert {row.name for row in rows} == set(TABLES[name]) - BEYOND
   for row in rows:
-    assert parts.parameters(table.config_of(row)) == TABLES[name][row.name]
+    assert table.parameters(row) == TABLES[name][row.name]
     assert row.paper
     assert row.paper_parameters
 
@@ -28,7 +68,8 @@ def test_every_row_has_a_config_that_holds():
     for row in table.load(name).rows:
       config = table.config_of(row, budget=0.1)
       assert config.train.num_steps >= 1
-      parts.build_task(config)  # validates it, and knows every name and option
+      configs.validate(config)
+      assert table.parameters(row)  # knows every name and option
 
 
 def test_the_committed_tables_are_those_of_the_records():
@@ -41,7 +82,7 @@ def test_the_committed_tables_are_those_of_the_records():
 
 
 def test_committed_records_are_whole_and_tell_their_origin():
-  defined, counts = {}, {}
+  defined = {}
   for name in table.names():
     for record in table.records(name):
       assert record['table'] == name
@@ -49,9 +90,8 @@ def test_committed_records_are_whole_and_tell_their_origin():
       key = name, row.name, record['budget']
       if key not in defined:
         defined[key] = parts.resolve(table.config_of(row, record['budget']))
-        counts[key] = parts.parameters(defined[key])
       assert table.differences(record, defined[key], row) == []
-      assert counts[key] == record['parameters']
+      assert table.parameters(row) == record['parameters']
       assert record['git'] and not record['git'].endswith('dirty')
       assert record['seconds'] > 0
 

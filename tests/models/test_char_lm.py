@@ -1,3 +1,4 @@
+import functools
 import sys
 import types
 
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 
 from hyperjax.errors import UserError
+from hyperjax.models import char_lm
 from hyperjax.models.char_lm import build
 from hyperjax.nn.cells.lstm import LSTM
 from hyperjax.nn.cells.rnn import RNN
@@ -37,15 +39,15 @@ def shapes(cell, **options):
   return nnx.eval_shape(lambda: build(**options_of(cell, **options)))
 
 
+@functools.lru_cache
+def compiled(model):
+  return jax.jit(
+    lambda key: model(model.initial_carry(len(SYMBOLS)), SYMBOLS, key)
+  )
+
+
 def logits(model, key=None):
-  graph, params = nnx.split(model)
-
-  @small.jit
-  def run(params):
-    model = nnx.merge(graph, params)
-    return model(model.initial_carry(len(SYMBOLS)), SYMBOLS, key)
-
-  return run(params)
+  return compiled(model)(key)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +69,11 @@ def test_wrong_options_of_unroll_are_named(cell, unroll, words):
 
 
 def test_logits_are_those_of_the_equations():
-  model = build(**options_of('hyper_lstm', num_layers=2))
+  model = build(**options_of('hyper_rnn', num_layers=2))
 
   carry, actual = logits(model)
 
-  @small.jit
+  @jax.jit
   def expected():
     xs = jax.nn.one_hot(SYMBOLS.T, VOCAB)
     carries = []
@@ -111,21 +113,19 @@ def test_the_head_starts_orthogonal_without_bias():
 @pytest.mark.parametrize(
   ('cell', 'option'),
   [
-    ('hyper_lstm', {'input_keep_prob': 0.5}),
+    ('lstm', {'input_keep_prob': 0.5}),
     ('lstm', {'output_keep_prob': 0.5}),
     ('lstm', {'recurrent_keep_prob': 0.5}),
-    ('hyper_lstm', {'hyper_recurrent_keep_prob': 0.5}),
-    ('lstm', {'zoneout_c': 0.5}),
     ('hyper_rnn', {'zoneout_h': 0.5}),
+    small.slow('hyper_lstm', {'input_keep_prob': 0.5}),
+    small.slow('hyper_lstm', {'hyper_recurrent_keep_prob': 0.5}),
+    small.slow('lstm', {'zoneout_c': 0.5}),
   ],
 )
 def test_every_kind_of_noise_reaches_the_logits_with_a_key(cell, option):
   model = build(**options_of(cell, **option))
   # Moved, for at its start a hyper cell has hardly any influence.
-  moved = jax.tree.map(
-    jnp.add, nnx.state(model), small.random_like(nnx.state(model), 1, 0.3)
-  )
-  nnx.update(model, moved)
+  nnx.update(model, small.moved(nnx.state(model)))
 
   noisy, other, quiet = (
     logits(model, key)[1] for key in (KEY, jax.random.key(4), None)
@@ -304,15 +304,29 @@ def products_of(loss, params):
   return list(walk(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
 
 
-@pytest.mark.parametrize('cell', small.NAMES)
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_the_dtype_reaches_all_products(cell, dtype):
-  model = build(**options_of(cell, num_layers=2, dtype=dtype))
+@pytest.mark.parametrize(
+  ('cell', 'num_layers', 'dtype'),
+  [
+    ('lstm', 2, 'float32'),
+    ('lstm', 2, 'bfloat16'),
+    ('rnn', 1, 'bfloat16'),
+    ('hyper_rnn', 1, 'bfloat16'),
+    ('ln_hyper_lstm', 1, 'bfloat16'),
+    *(
+      small.slow(name, 2, dtype)
+      for name in small.NAMES
+      for dtype in ('float32', 'bfloat16')
+      if name != 'lstm'
+    ),
+  ],
+)
+def test_the_dtype_reaches_all_products(cell, num_layers, dtype):
+  model = shapes(cell, num_layers=num_layers, dtype=dtype)
 
   types_of_factors = products(model)
 
   # Of each layer and the head, forward and backward.
-  assert len(types_of_factors) > 6
+  assert len(types_of_factors) > 3 * num_layers
   assert all(factors == {dtype} for factors in types_of_factors)
   assert {x.dtype for x in jax.tree.leaves(nnx.state(model))} == {
     jnp.dtype('float32')
@@ -320,7 +334,7 @@ def test_the_dtype_reaches_all_products(cell, dtype):
 
 
 def test_whole_generated_matrices_are_multiplied_in_the_dtype():
-  model = build(**options_of('hyper_lstm', generation='full', dtype='bfloat16'))
+  model = shapes('hyper_rnn', generation='full', dtype='bfloat16')
 
   for _, module in nnx.iter_modules(model):
     assert getattr(module, 'dtype', 'bfloat16') == 'bfloat16'
@@ -346,3 +360,19 @@ def test_a_cell_without_a_dtype_is_refused_in_bfloat16(monkeypatch):
     "config.dtype is bfloat16, but cell 'house_of_cells' has no option dtype; "
     'take float32'
   )
+
+
+def test_each_place_of_dropout_has_a_key_of_its_own(monkeypatch):
+  keys = []
+
+  def keep(x, key, keep_prob):
+    keys.append(tuple(jax.random.key_data(key).tolist()))
+    return x
+
+  model = build(**options_of('lstm'))
+  carry, inside = model.initial_carry(len(SYMBOLS)), model.stack
+  model.stack = lambda carry, xs, key, **_: inside(carry, keep(xs, key, 1.0))
+  monkeypatch.setattr(char_lm, 'one_hot_dropout', keep)
+  monkeypatch.setattr(char_lm, 'dropout', keep)
+  model(carry, SYMBOLS, KEY)
+  assert len(set(keys)) == 3

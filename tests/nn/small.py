@@ -29,26 +29,21 @@ PAIRINGS = tuple(
 FULL = ('hyper_rnn/full/lstm', 'ln_hyper_lstm/full/rnn')
 
 
-def known(option, value):
-  """Whether this version of XLA has an option."""
-  try:
-    jax.jit(lambda: 0, compiler_options={option: value})()
-  except jax.errors.JaxRuntimeError:
-    return False
-  return True
+def slow(*values):
+  """Values of a parametrization, for the slow tests."""
+  return pytest.param(*values, marks=pytest.mark.slow)
 
 
-# Compiling is what takes time here; the programs run once or twice.
-QUICK = {
-  'xla_backend_optimization_level': 0,
-  'xla_llvm_disable_expensive_passes': True,
-  'xla_cpu_use_fusion_emitters': False,
-}
-jit = functools.partial(
-  jax.jit,
-  compiler_options={k: v for k, v in QUICK.items() if known(k, v)},
-)
+def some_of(names, *some):
+  """Some names, and the rest of all for the slow tests."""
+  rest = [name for name in names if name not in some]
+  return [
+    *some,
+    *(slow(*x) if isinstance(x, tuple) else slow(x) for x in rest),
+  ]
 
+
+jit = jax.jit
 TIME, BATCH, INPUT, HIDDEN, HYPER, Z = 5, 2, 3, 6, 4, 2
 
 
@@ -105,6 +100,14 @@ def random_like(tree, seed, scale=1.0):
   )
 
 
+def moved(params, seed=1, scale=0.3):
+  """Parameters off their special initial values."""
+  noise = random_like(params, seed, scale)
+  return jax.tree.map(
+    lambda x, y: jnp.asarray(np.asarray(x) + np.asarray(y)), params, noise
+  )
+
+
 @functools.lru_cache
 def initial(name, **options):
   """The graph and the parameters as the package initialises them."""
@@ -115,10 +118,7 @@ def initial(name, **options):
 def split(name, *, seed=0, **options):
   """The graph and the parameters, moved off their special initial values."""
   graph, params = initial(name, seed=seed, **options)
-  noise = random_like(params, seed + 100, 0.3)
-  return graph, jax.tree.map(
-    lambda x, y: jnp.asarray(np.asarray(x) + np.asarray(y)), params, noise
-  )
+  return graph, moved(params, seed + 100)
 
 
 def cell(name, **options):

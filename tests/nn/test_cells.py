@@ -12,19 +12,24 @@ from hyperjax.nn.unroll import unroll
 from hyperjax.ops.onehot import one_hot
 from tests.nn import reference, small
 
+# Of generated matrices, and a hyper cell of another kind than the main one.
+MIXED = (*small.FULL, 'hyper_lstm/row_scaling/rnn')
 every_cell = pytest.mark.parametrize('name', small.NAMES)
-every_pairing = pytest.mark.parametrize('name', small.NAMES + small.PAIRINGS)
+every_pairing = pytest.mark.parametrize(
+  'name', small.some_of(small.NAMES + small.PAIRINGS, *small.NAMES, *MIXED)
+)
 every_hyper_cell = pytest.mark.parametrize(
   'name', small.HYPER_NAMES + small.PAIRINGS
 )
 each_kind = pytest.mark.parametrize(
-  'name', ['rnn', 'lstm', 'ln_hyper_lstm', *small.FULL]
+  'name', small.some_of(('rnn', 'ln_hyper_lstm', *MIXED), 'lstm', *small.FULL)
 )
 every_lstm = pytest.mark.parametrize(
-  'name', ['lstm', 'ln_lstm', 'hyper_lstm', 'ln_hyper_lstm/full/rnn']
+  'name',
+  small.some_of(('lstm', small.FULL[1]), 'ln_lstm', 'hyper_lstm'),
 )
 
-run = small.jit(
+run = jax.jit(
   lambda graph, params, carry, xs, key=None: unroll(
     nnx.merge(graph, params), carry, xs, key
   ),
@@ -71,14 +76,19 @@ def test_forward_from_the_initial_values_equals_the_reference(name):
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', small.NAMES + small.FULL)
+@pytest.mark.parametrize(
+  'name',
+  small.some_of(
+    small.NAMES + small.FULL, 'ln_rnn', 'lstm', 'ln_hyper_lstm', small.FULL[0]
+  ),
+)
 def test_gradient_equals_finite_differences_of_the_reference(name):
   graph, params = small.split(name)
   at = (nnx.to_pure_dict(params), small.carry(name), small.sequence())
   shapes = jax.eval_shape(run, graph, params, *at[1:])
   weights = small.random_like(shapes, seed=3)
 
-  @small.jit
+  @jax.jit
   def gradient(params, carry, xs):
     _, pull_back = jax.vjp(
       lambda *args: unroll(nnx.merge(graph, args[0]), *args[1:]),
@@ -166,7 +176,7 @@ def test_gradient_is_causal_and_rows_do_not_mix(name):
     _, hs = unroll(nnx.merge(graph, params), carry, xs)
     return hs @ weights
 
-  jacobian = small.jit(jax.jacrev(outputs))(xs)  # [T, B, T, B, input_size]
+  jacobian = jax.jit(jax.jacrev(outputs))(xs)  # [T, B, T, B, input_size]
 
   size = np.abs(jacobian).max(axis=-1)
   for (t, b, s, b_x), value in np.ndenumerate(size):
@@ -186,7 +196,7 @@ def test_dropout_falls_on_the_candidate_of_the_main_cell_alone(name):
   carry = small.carry(name, batch)
   x = small.sequence(1, batch)
 
-  @small.jit
+  @jax.jit
   def step(carry, x, key):
     inputs = jax.tree.map(lambda y: y[0], cell.project(x))
     return cell.step(carry, inputs, key)
@@ -264,7 +274,7 @@ def test_dropout_is_a_function_of_the_key():
   assert np.mean((one != 0) != (other != 0)) > 0.3  # 2 * 0.7 * 0.3 = 0.42
 
 
-@functools.partial(small.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def states(graph, params, carry, xs, key=None):
   """The carries before and after every step, and the outputs."""
   cell = nnx.merge(graph, params)
@@ -326,7 +336,7 @@ def test_main_and_hyper_cell_have_masks_of_their_own():
   )
   xs = small.sequence(20, 20)
   # With nothing remembered c is zero exactly where the candidate fell.
-  step = small.jit(
+  step = jax.jit(
     jax.vmap(
       lambda x, key: cell.step(cell.initial_carry(20), x, key), out_axes=0
     )

@@ -36,13 +36,13 @@ def at(name, kernels):
 
 
 @pytest.mark.parametrize(
-  'name', ['ln_lstm', 'ln_hyper_lstm', 'ln_hyper_rnn/full/lstm']
+  'name', ['ln_lstm', 'ln_hyper_rnn/full/lstm', small.slow('ln_hyper_lstm')]
 )
 def test_pallas_equals_xla(name):
   results = {}
   for kernels in ('xla', 'pallas'):
     loss, args = at(name, kernels)
-    run = small.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
     results[kernels] = jax.tree.leaves(run(*args))
 
   for a, b in zip(results['pallas'], results['xla'], strict=True):
@@ -56,16 +56,21 @@ def test_pallas_equals_xla(name):
 # read in its own step by products whose kernels' gradients need it, so one
 # kernel more makes it anew, as elementwise arithmetic does on the XLA path.
 @pytest.mark.parametrize(
-  ('platform', 'call'),
-  [('cuda', '__gpu$xla.gpu.triton'), ('tpu', 'tpu_custom_call')],
-)
-@pytest.mark.parametrize(
-  ('name', 'expected'), [('ln_lstm', 2), ('ln_hyper_lstm', 5), ('lstm', 0)]
+  ('name', 'expected', 'platform'),
+  [
+    ('ln_lstm', 2, 'cuda'),
+    ('ln_lstm', 2, 'tpu'),
+    ('ln_hyper_lstm', 5, 'tpu'),
+    ('lstm', 0, 'tpu'),
+    small.slow('ln_hyper_lstm', 5, 'cuda'),
+    small.slow('lstm', 0, 'cuda'),
+  ],
 )
 def test_lowers_within_the_scan_with_no_kernel_in_vain(
-  name, expected, platform, call, monkeypatch
+  name, expected, platform, monkeypatch
 ):
   small.skip_without_gpu(platform)
+  call = {'cuda': '__gpu$xla.gpu.triton', 'tpu': 'tpu_custom_call'}[platform]
 
   def compiled(*args, interpret, update=fused_lstm.norm_lstm_update, **options):
     assert interpret  # as this is no accelerator

@@ -11,19 +11,20 @@ from hyperjax.nn.unroll import unroll
 from tests.nn import small
 
 some_cells = pytest.mark.parametrize(
-  'name', ['rnn', 'ln_lstm', 'hyper_lstm', 'hyper_rnn/full/lstm']
+  'name',
+  small.some_of(('hyper_lstm', 'hyper_rnn/full/lstm'), 'lstm', 'hyper_rnn'),
 )
 BATCH, TIME = small.BATCH, small.TIME
 
 
 def batch_major(seed=1):
-  return small.sequence(seed=seed).swapaxes(0, 1)
+  return np.asarray(small.sequence(seed=seed)).swapaxes(0, 1)
 
 
 def unrolled(cell, xs, **options):
   """Batch-major inputs -> carry, batch-major outputs."""
 
-  @small.jit
+  @jax.jit
   def run(xs):
     carry = cell.initial_carry(len(xs))
     carry, hs = unroll(cell, carry, xs.swapaxes(0, 1), **options)
@@ -34,7 +35,7 @@ def unrolled(cell, xs, **options):
 
 def run_rnn(rnn, xs, **options):
   graph, params = nnx.split(rnn)
-  return small.jit(lambda params, xs: nnx.merge(graph, params)(xs, **options))(
+  return jax.jit(lambda params, xs: nnx.merge(graph, params)(xs, **options))(
     params, xs
   )
 
@@ -59,7 +60,7 @@ def test_nnx_rnn_equals_unroll(name):
 
 
 def test_time_major_inputs():
-  cell, xs = small.cell('hyper_lstm'), batch_major()
+  cell, xs = small.cell('hyper_rnn'), batch_major()
   rnn = nnx.RNN(NNXCell(cell), time_major=True, return_carry=True)
 
   carry, hs = run_rnn(rnn, xs.swapaxes(0, 1))
@@ -68,7 +69,7 @@ def test_time_major_inputs():
 
 
 def test_inputs_without_a_batch_axis():
-  cell, xs = small.cell('hyper_lstm'), batch_major()
+  cell, xs = small.cell('hyper_rnn'), batch_major()
 
   actual = run_rnn(nnx.RNN(NNXCell(cell)), xs[0], return_carry=True)
 
@@ -78,7 +79,7 @@ def test_inputs_without_a_batch_axis():
 
 
 def test_inputs_with_two_batch_axes():
-  cell = small.cell('hyper_lstm')
+  cell = small.cell('hyper_rnn')
   xs = small.sequence(TIME, 6).swapaxes(0, 1)
 
   carry, hs = run_rnn(
@@ -94,7 +95,7 @@ def test_inputs_with_two_batch_axes():
 
 
 def test_a_carry_of_ones_own():
-  name = 'ln_hyper_lstm'
+  name = 'hyper_rnn'
   cell, xs, carry = small.cell(name), small.sequence(), small.carry(name)
 
   actual = run_rnn(
@@ -104,12 +105,12 @@ def test_a_carry_of_ones_own():
     return_carry=True,
   )
 
-  carry, hs = small.jit(functools.partial(unroll, cell))(carry, xs)
+  carry, hs = jax.jit(functools.partial(unroll, cell))(carry, xs)
   assert_same(actual, (carry, hs.swapaxes(0, 1)))
 
 
 def test_lengths_are_a_mask():
-  cell, xs = small.cell('hyper_lstm'), batch_major()
+  cell, xs = small.cell('hyper_rnn'), batch_major()
   lengths = jnp.array([3, TIME])
   real = np.arange(TIME) < lengths[:, None]
 
@@ -124,7 +125,7 @@ def test_lengths_are_a_mask():
 
 
 def test_both_directions():
-  cells = [small.cell('hyper_lstm', seed=seed) for seed in (0, 1)]
+  cells = [small.cell('hyper_rnn', seed=seed) for seed in (0, 1)]
   xs = batch_major()
 
   hs = run_rnn(nnx.Bidirectional(*(nnx.RNN(NNXCell(c)) for c in cells)), xs)
@@ -134,19 +135,19 @@ def test_both_directions():
   assert_same(hs, jnp.concatenate([forward, backward[:, ::-1]], axis=-1))
 
 
-@pytest.mark.parametrize('name', ['rnn', 'ln_hyper_lstm'])
+@pytest.mark.parametrize('name', ['hyper_rnn', small.slow('ln_hyper_lstm')])
 def test_gradients_reach_every_parameter(name):
   xs, weights = batch_major(), small.random_like(np.zeros(small.HIDDEN), 3)
   rnn = nnx.RNN(NNXCell(small.cell(name)))
   graph, params = small.split(name)
 
-  @small.jit
+  @jax.jit
   def of_rnn(params):
     return nnx.grad(lambda rnn: jnp.sum(rnn(xs) @ weights))(
       nnx.merge(nnx.graphdef(rnn), params)
     )
 
-  @small.jit
+  @jax.jit
   def of_unroll(params):
     def loss(params):
       cell = nnx.merge(graph, params)
@@ -188,7 +189,7 @@ def test_nothing_is_random_without_rngs_or_in_evaluation(name):
 
 
 def test_calls_differ_and_seeds_repeat():
-  cell, xs = small.cell('hyper_lstm', keep_prob=0.5), batch_major()
+  cell, xs = small.cell('lstm', keep_prob=0.5), batch_major()
   # Not `run_rnn`: what is drawn from lives on in the object.
   one, same, other = (
     nnx.RNN(NNXCell(cell, nnx.Rngs(params=0, dropout=seed)))
@@ -206,7 +207,7 @@ def test_masks_are_drawn_anew_at_every_step():
   cell = small.memoryless_lstm(keep_prob=0.7)
   rnn = nnx.RNN(NNXCell(cell, nnx.Rngs(0)))
 
-  hs = run_rnn(rnn, jnp.ones((20, 20, small.INPUT)))
+  hs = run_rnn(rnn, np.ones((20, 20, small.INPUT), np.float32))
 
   kept = np.asarray(hs != 0)
   assert abs(kept.mean() - 0.7) < 0.04  # 2,400 draws: standard error 0.009
@@ -216,7 +217,7 @@ def test_masks_are_drawn_anew_at_every_step():
 
 def test_cells_have_streams_of_their_own():
   rngs = nnx.Rngs(0)
-  xs = jnp.ones((20, 20, small.INPUT))
+  xs = np.ones((20, 20, small.INPUT), np.float32)
   cells = [
     NNXCell(small.memoryless_lstm(keep_prob=0.5), rngs) for _ in range(2)
   ]

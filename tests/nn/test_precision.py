@@ -1,6 +1,7 @@
 """Whole cells whose products are in bfloat16."""
 
 import functools
+import itertools
 
 import jax
 import jax.extend
@@ -21,8 +22,7 @@ def at(name, dtype):
   """Graph, parameters near their initial values, carry and inputs."""
   sizes = SIZES if 'hyper' in name else {'hidden_size': 16}
   graph, params = nnx.split(small.build(name, dtype=dtype, **sizes))
-  noise = small.random_like(params, 100, 0.05)
-  params = jax.tree.map(jnp.add, params, noise)
+  params = small.moved(params, 100, 0.05)
   carry = nnx.merge(graph, params).initial_carry(4)
   return graph, (params, small.random_like(carry, 2, 0.5)), small.sequence(5, 4)
 
@@ -37,7 +37,7 @@ def outputs_and_gradients(name, dtype, defer=True):
     return jnp.sum(hs * weights), (carry, hs)
 
   gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
-  return small.jit(gradient)(*args, xs)
+  return jax.jit(gradient)(*args, xs)
 
 
 def assert_close(actual, expected, rtol):
@@ -47,7 +47,9 @@ def assert_close(actual, expected, rtol):
     assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b), path
 
 
-every_kind = pytest.mark.parametrize('name', ['hyper_rnn', 'ln_hyper_lstm'])
+every_kind = pytest.mark.parametrize(
+  'name', ['hyper_rnn', 'ln_lstm', small.slow('ln_hyper_lstm')]
+)
 
 
 @every_kind
@@ -72,7 +74,7 @@ def test_all_but_the_products_is_float32_and_so_are_parameters(name):
     assert leaf.dtype == jnp.float32
 
 
-@pytest.mark.parametrize('name', ['ln_hyper_lstm'])
+@pytest.mark.parametrize('name', ['ln_lstm', small.slow('ln_hyper_lstm')])
 def test_deferral_and_plain_scan_agree_in_bfloat16(name):
   # Both sum the same rounded products, unless a float32 falls to the other
   # side of a tie: one factor in some is then off by 2^-8.
@@ -94,17 +96,23 @@ def dtypes(variables):
   return {v.aval.dtype for v in variables if hasattr(v.aval, 'dtype')}
 
 
-@pytest.mark.parametrize('name', ['rnn', 'lstm', *small.HYPER_NAMES])
 @pytest.mark.parametrize(
-  ('inputs', 'defer'), [('one_hot', True), ('dense', False)]
+  ('name', 'symbols'),
+  small.some_of(
+    [*itertools.product(['rnn', 'lstm', *small.HYPER_NAMES], [True, False])],
+    ('lstm', True),
+    ('rnn', False),
+    ('hyper_rnn', True),
+    ('ln_hyper_lstm', False),
+  ),
 )
-def test_all_products_and_nothing_else_are_bfloat16(name, inputs, defer):
+def test_all_products_and_nothing_else_are_bfloat16(name, symbols):
   graph, args, xs = at(name, 'bfloat16')
-  if inputs == 'one_hot':
+  if symbols:
     xs = one_hot(jnp.zeros(xs.shape[:2], jnp.int32))
 
   def loss(params, carry):
-    _, hs = unroll(nnx.merge(graph, params), carry, xs, defer=defer)
+    _, hs = unroll(nnx.merge(graph, params), carry, xs, defer=symbols)
     return jnp.sum(hs)
 
   program = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*args)

@@ -22,7 +22,7 @@ def two_layers(name='lstm', keep_prob=1.0, cell_keep_prob=1.0):
   return Stack(cells, keep_prob), carry
 
 
-@functools.partial(small.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def run_parts(graph, params, carry, xs, key=None, mask=None):
   return nnx.merge(graph, params)(carry, xs, key, mask=mask)
 
@@ -39,14 +39,14 @@ def assert_same(actual, expected):
   )
 
 
-@pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm'])
+@pytest.mark.parametrize('name', ['lstm', 'hyper_rnn'])
 def test_two_layers_equal_two_unrolls(name):
   stack, carry = two_layers(name)
   xs = small.sequence()
 
   actual = run(stack, carry, xs)
 
-  @small.jit
+  @jax.jit
   def two_unrolls(carry, xs):
     first, hs = unroll(stack.cells[0], carry[0], xs)
     second, hs = unroll(stack.cells[1], carry[1], hs)
@@ -56,7 +56,7 @@ def test_two_layers_equal_two_unrolls(name):
 
 
 def test_initial_carry_has_one_part_a_layer():
-  stack, carry = two_layers('hyper_lstm')
+  stack, carry = two_layers('hyper_rnn')
 
   initial = stack.initial_carry(small.BATCH)
 
@@ -158,7 +158,7 @@ def test_gradients_of_two_layers_equal_those_of_the_plain_scan():
   graph, params = nnx.split(stack)
   xs = small.sequence()
 
-  @small.jit
+  @jax.jit
   def both(params):
     def loss(params, defer):
       _, hs = nnx.merge(graph, params)(carry, xs, KEY, defer=defer)

@@ -4,10 +4,10 @@
 versions of that code: the first, that of its last commit, and Magenta's.
 """
 
+import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -189,11 +189,16 @@ def start(v):
   return main, tuple(rng.normal(0, 0.5, (BATCH, HYPER)) for _ in range(2))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def run(graph, params, carry, xs):
+  return unroll(nnx.merge(graph, params), carry, xs)
+
+
 def agree(cell, v, forget_bias=1.0):
   xs = np.random.default_rng(2).normal(0, 1, (TIME, BATCH, INPUTS))
   expected, expected_state = theirs(v, xs, forget_bias)
-  carry = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start(v))
-  state, actual = unroll(cell, carry, jnp.asarray(xs, jnp.float32))
+  carry = jax.tree.map(np.float32, start(v))
+  state, actual = run(*nnx.split(cell), carry, np.float32(xs))
   for a, b in zip(
     jax.tree.leaves((actual, state)),
     jax.tree.leaves((expected, expected_state)),

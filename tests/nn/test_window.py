@@ -12,12 +12,15 @@ from hyperjax.nn.linear import Product
 from hyperjax.nn.unroll import unroll
 from hyperjax.nn.window import POINTS_PER_SYMBOL, WindowCell
 from tests.nn import reference, small
+from tests.nn.small import slow
 from tests.nn.test_unroll import assert_close, scans
 
 SYMBOLS, WINDOWS, TIME = 4, 2, 7
 TEXTS = [1, 2, 2, 4, 3], [3, 1], []
 KEY = jax.random.key(4)
-each_cell = pytest.mark.parametrize('name', ['lstm', 'ln_hyper_lstm', 'rnn'])
+each_cell = pytest.mark.parametrize(
+  'name', ['lstm', 'hyper_rnn', slow('ln_hyper_lstm'), slow('rnn')]
+)
 
 
 def wrap(cell, num_windows=WINDOWS, **options):
@@ -44,13 +47,13 @@ def split(name, **options):
 
 
 def sequence():
-  return small.sequence(TIME, len(TEXTS))
+  return np.asarray(small.sequence(TIME, len(TEXTS)))
 
 
 def table(texts, width=5):
   """Texts as an array, with zeros behind the short ones."""
   rows = [text + [0] * (width - len(text)) for text in texts]
-  return jnp.asarray(rows, jnp.int32).reshape(len(texts), width)
+  return np.asarray(rows, np.int32).reshape(len(texts), width)
 
 
 def run(graph, params, xs, text, key=None, **options):
@@ -60,23 +63,23 @@ def run(graph, params, xs, text, key=None, **options):
   return unroll(cell, carry, xs, key, **options)
 
 
-quick_run = small.jit(run, static_argnums=0)
+quick_run = jax.jit(run, static_argnums=0)
 
 
 @functools.lru_cache
-def gradients(graph, jit=small.jit, **options):
-  """(params, xs, text, weights, ...) -> the loss and its gradients."""
+def gradients(graph, **options):
+  """(params, xs, text, weights, ...) -> the loss, its run, its gradients."""
 
   def loss(params, xs, text, weights, key=None):
-    _, hs = run(graph, params, xs, text, key, **options)
-    return jnp.sum(hs * weights)
+    out = run(graph, params, xs, text, key, **options)
+    return jnp.sum(out[1] * weights), out
 
-  return jit(jax.value_and_grad(loss, argnums=(0, 1)))
+  return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
 
 def weights():
   shape = TIME, len(TEXTS), small.HIDDEN + SYMBOLS
-  return small.random_like(np.zeros(shape), 3)
+  return np.asarray(small.random_like(np.zeros(shape), 3))
 
 
 def by_hand(name, params, xs, texts):
@@ -188,25 +191,28 @@ def test_a_window_starts_at_the_pace_of_a_pen():
 
 
 def test_a_text_reads_the_same_alone_and_beside_longer_ones():
-  graph, params = split('ln_hyper_lstm')
-  xs, text = sequence(), table(TEXTS)
-  (_, window), together = quick_run(graph, params, xs, text)
-  loss, (grads, dxs) = gradients(graph)(params, xs, text, weights())
+  graph, params = split('lstm')
+  xs = sequence()
+  (loss, ((_, window), together)), (grads, dxs) = gradients(graph)(
+    params, xs, table(TEXTS), weights()
+  )
 
   alone = []
   for k, one in enumerate(TEXTS):
-    args = params, xs[:, k : k + 1], table([one], len(one))
-    (_, window_alone), hs = quick_run(graph, *args)
-    assert_close(hs[:, 0], together[:, k])
-    assert_close(window_alone.position[0], window.position[k])
+    row = slice(k, k + 1)
+    (part, ((_, window_alone), hs)), grads_alone = gradients(graph)(
+      params, xs[:, row], table([one], len(one)), weights()[:, row]
+    )
+    assert_close(hs, together[:, row])
+    assert_close(window_alone.position, window.position[row])
     assert bool(window_alone.beyond[0]) == bool(window.beyond[k])
-    alone.append(gradients(graph)(*args, weights()[:, k : k + 1]))
+    alone.append((float(part), grads_alone))
 
-  assert sum(float(x[0]) for x in alone) == pytest.approx(float(loss), rel=1e-5)
+  assert sum(x[0] for x in alone) == pytest.approx(float(loss), rel=1e-5)
   assert_close(
     jax.tree.map(lambda *x: sum(x), *(x[1][0] for x in alone)), grads
   )
-  assert_close(jnp.concatenate([x[1][1] for x in alone], axis=1), dxs)
+  assert_close(np.concatenate([x[1][1] for x in alone], axis=1), dxs)
 
 
 def test_an_empty_text_is_read_as_nothing():
@@ -233,20 +239,17 @@ def steady(beta=1.0, pace=0.25, **options):
   return cell
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def windows_of(graph, params, text, xs):
+  cell = nnx.merge(graph, params)
+  carry = cell.read(cell.initial_carry(len(text)), text)
+  return jax.lax.scan(lambda c, x: (cell.step(c, x)[0],) * 2, carry, xs)[1][1]
+
+
 def windows(cell, texts, num_steps):
   """The windows after each step."""
-  carry = cell.read(cell.initial_carry(len(texts)), table(texts))
-  x = jnp.zeros((len(texts), small.INPUT))
-
-  @small.jit
-  def run(carry):
-    def step(carry, _):
-      carry, _ = cell.step(carry, x)
-      return carry, carry[1]
-
-    return jax.lax.scan(step, carry, None, num_steps)[1]
-
-  return run(carry)
+  xs = np.zeros((num_steps, len(texts), small.INPUT), np.float32)
+  return windows_of(*nnx.split(cell), table(texts), xs)
 
 
 def test_the_end_is_behind_as_soon_as_it_is_nearest():
@@ -265,7 +268,7 @@ def test_the_end_is_behind_as_soon_as_it_is_nearest():
 
 
 def test_the_reading_is_of_the_symbol_at_the_position():
-  found = windows(steady(beta=30.0), TEXTS, 20)
+  found = windows(steady(beta=30.0), TEXTS, 30)
 
   for row, text in enumerate(TEXTS):
     for u, symbol in enumerate(text, 1):
@@ -279,13 +282,9 @@ def test_positions_only_grow():
   graph, params = split('lstm')
   wild = jax.tree.map(lambda x: 3 * x, params)
 
-  found = [
-    quick_run(graph, wild, sequence()[:count], table(TEXTS))[0][1].position
-    for count in range(TIME)
-  ]
+  found = windows_of(graph, wild, table(TEXTS), sequence()).position
 
-  assert not np.any(found[0])
-  assert (np.diff(np.stack(found), axis=0) > 0).all()
+  assert (np.diff(found, axis=0, prepend=0) > 0).all()
 
 
 def test_positions_are_exact_in_bfloat16():
@@ -319,59 +318,65 @@ def test_bfloat16_is_near_float32():
 
 
 @pytest.mark.parametrize(
-  ('defer', 'remat'),
+  ('name', 'defer', 'remat'),
   [
-    (True, 'nothing'),
-    (True, 'elementwise'),
-    (True, 'step'),
-    (False, 'elementwise'),
-    (False, 'step'),
+    ('lstm', True, 'elementwise'),
+    ('lstm', True, 'step'),
+    ('lstm', False, 'elementwise'),
+    ('hyper_rnn', True, 'elementwise'),
+    slow('ln_hyper_lstm', True, 'nothing'),
+    slow('ln_hyper_lstm', True, 'elementwise'),
+    slow('ln_hyper_lstm', True, 'step'),
+    slow('ln_hyper_lstm', False, 'elementwise'),
+    slow('ln_hyper_lstm', False, 'step'),
   ],
 )
-def test_gradients_equal_those_of_the_plain_scan(defer, remat):
-  name = 'ln_hyper_lstm'
+def test_gradients_equal_those_of_the_plain_scan(name, defer, remat):
   graph, params = split(name, **small.noise(name))
   args = params, sequence(), table(TEXTS), weights(), KEY
 
-  actual = gradients(graph, defer=defer, remat=remat)(*args)
+  (actual, _), grads = gradients(graph, defer=defer, remat=remat)(*args)
 
-  expected = gradients(graph, defer=False, remat='nothing')(*args)
-  assert all(np.any(x) for x in jax.tree.leaves(expected))
-  assert_close(actual, expected)
+  plain = gradients(graph, defer=False, remat='nothing')
+  (expected, _), expected_grads = plain(*args)
+  assert all(np.any(x) for x in jax.tree.leaves(expected_grads))
+  assert_close((actual, grads), (expected, expected_grads))
 
 
-@pytest.mark.parametrize('defer', [True, False])
-def test_steps_behind_the_length_are_not_computed(defer, monkeypatch):
+def test_steps_behind_the_length_are_not_computed(monkeypatch):
   monkeypatch.setattr(unrolling, 'RAGGED_CHUNK_ROWS', 2 * len(TEXTS))
   graph, params = split('lstm')
   xs = sequence()
   assert unrolling.steps_run(2, TIME, len(TEXTS)) < 5
-  broken = xs.at[4:].set(jnp.nan)
+  broken = xs.copy()
+  broken[4:] = np.nan
 
-  def loss(params, xs, length=None):
-    _, hs = run(graph, params, xs, table(TEXTS), length=length, defer=defer)
-    return jnp.sum(jnp.sin(7 * hs[:2])), hs
+  def first_two(xs, length=None, defer=True):
+    def loss(params):
+      _, hs = run(graph, params, xs, table(TEXTS), length=length, defer=defer)
+      return jnp.sum(jnp.sin(7 * hs[:2])), hs
 
-  function = small.jit(jax.value_and_grad(loss, has_aux=True))
-  (value, hs), grads = function(params, broken, 2)
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
-  (whole, expected), whole_grads = function(params, xs[:2])
-  assert_close((value, hs[:2], grads), (whole, expected, whole_grads))
-  assert not np.any(hs[4:])
+  (whole, expected), whole_grads = first_two(xs[:2])
+  for defer in (True, False):
+    (value, hs), grads = first_two(broken, np.int32(2), defer)
+    assert_close((value, hs[:2], grads), (whole, expected, whole_grads))
+    assert not np.any(hs[4:])
 
 
 def test_networks_side_by_side_are_those_alone():
-  graph, params = split('hyper_lstm')
-  two = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), params)
-  args = sequence(), table(TEXTS)
+  graph, params = split('lstm')
+  two = jax.tree.map(lambda x: np.stack([x, 0.5 * x]), params)
+  args, factors = (sequence(), table(TEXTS)), weights()
 
   def loss(params):
     _, hs = run(graph, params, *args, length=TIME)
-    return jnp.sum(hs * weights())
+    return jnp.sum(hs * factors)
 
-  found = small.jit(jax.vmap(jax.value_and_grad(loss)))(two)
+  found = jax.jit(jax.vmap(jax.value_and_grad(loss)))(two)
 
-  alone = small.jit(jax.value_and_grad(loss))
+  alone = jax.jit(jax.value_and_grad(loss))
   for k in range(2):
     one = jax.tree.map(lambda x, k=k: x[k], two)
     assert_close(jax.tree.map(lambda x, k=k: x[k], found), alone(one))
@@ -381,8 +386,7 @@ def test_networks_side_by_side_are_those_alone():
 
 
 def test_the_masks_are_those_of_the_cell():
-  name = 'ln_hyper_lstm'
-  graph, params = split(name, **small.noise(name))
+  graph, params = split('lstm', **small.noise('lstm'))
   cell = nnx.merge(graph, params)
   carry = cell.read(cell.initial_carry(3), table(TEXTS))
   x = sequence()[0]
@@ -391,18 +395,18 @@ def test_the_masks_are_those_of_the_cell():
 
   assert jax.tree.leaves(masks)
   assert_close(masks, cell.cell.noise(KEY, 3), rtol=0)
-  assert_close(cell.step(carry, x, masks), cell.step(carry, x, KEY), rtol=0)
+  step = jax.jit(cell.step)
+  assert_close(step(carry, x, masks), step(carry, x, KEY), rtol=0)
   _, noisy = quick_run(graph, params, sequence(), table(TEXTS), KEY)
   _, quiet = quick_run(graph, params, sequence(), table(TEXTS))
   assert np.abs(noisy - quiet).max() > 1e-3
 
 
 def test_masks_are_drawn_outside_the_loop():
-  name = 'ln_hyper_lstm'
-  graph, params = split(name, **small.noise(name))
+  graph, params = split('lstm', **small.noise('lstm'))
   args = params, sequence(), table(TEXTS), weights(), KEY
 
-  found = scans(gradients(graph, jit=jax.jit), *args)
+  found = list(scans(jax.make_jaxpr(gradients(graph))(*args).jaxpr))
 
   assert found
   for scan in found:
@@ -432,14 +436,15 @@ def test_a_cell_without_masks_gets_the_keys():
   graph, params = nnx.split(wrap(Loud()))
   xs, text = sequence(), table(TEXTS)
 
-  (_, _), hs = run(graph, params, xs, text, KEY)
+  (_, _), hs = quick_run(graph, params, xs, text, KEY)
 
   cell = nnx.merge(graph, params)
   carry = cell.read(cell.initial_carry(3), text)
+  step = jax.jit(cell.step)
   for x, key, h in zip(xs, jax.random.split(KEY, TIME), hs, strict=True):
-    carry, expected = cell.step(carry, x, key)
+    carry, expected = step(carry, x, key)
     assert_close(h, expected)
-  _, quiet = run(graph, params, xs, text)
+  _, quiet = quick_run(graph, params, xs, text)
   assert np.abs(hs - quiet).max() > 0.1
 
 
@@ -456,14 +461,13 @@ def test_parameters_are_those_of_the_cell_and_the_head():
 
 
 def test_a_window_out_of_all_bounds_is_still_a_number():
-  cell = wrap(small.build('lstm', input_size=small.INPUT + SYMBOLS))
-  cell.head.bias[...] = jnp.full_like(cell.head.bias[...], 200.0)
-  graph, params = nnx.split(cell)
+  graph, params = split('lstm')
+  cell = nnx.merge(graph, params, copy=True)
+  cell.head.bias[...] = np.full_like(cell.head.bias[...], 200.0)
 
-  def loss(params):
-    return run(graph, params, sequence(), table(TEXTS))[1].sum()
-
-  value, grads = small.jit(jax.value_and_grad(loss))(params)
+  (value, _), grads = gradients(graph)(
+    nnx.state(cell), sequence(), table(TEXTS), weights()
+  )
 
   assert np.isfinite(value)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))

@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +26,7 @@ KEEP_PROB = 0.7
 
 def random(*shape, seed=0):
   rng = np.random.default_rng(seed)
-  return jnp.asarray(rng.normal(size=shape), jnp.float32)
+  return np.float32(rng.normal(size=shape))
 
 
 def arguments(batch, size):
@@ -70,28 +73,48 @@ def by_xla(gates, c, gate_scale, gate_bias, cell_scale, cell_bias, keep=None):
   return c, jax.nn.sigmoid(o) * jnp.tanh(normed)
 
 
+@functools.lru_cache
+def expected_of(shape, dropout):
+  args = arguments(*shape)
+  cotangents = random(*shape, seed=10), random(*shape, seed=11)
+  keep = mask(*shape) if dropout else None
+  rest = args, cotangents, keep
+  return rest, with_gradients(by_xla, *rest)
+
+
 def with_gradients(update, args, cotangents, keep):
   def run(*args):
     out, pull_back = jax.vjp(lambda *args: update(*args, keep=keep), *args)
     return out, pull_back(cotangents)
 
-  return small.jit(run)(*args)
+  return jax.jit(run)(*args)
 
 
-@pytest.mark.parametrize('layout', ['cuda', 'tpu'])
+CASES = [
+  *itertools.product(['cuda', 'tpu'], SHAPES, [True]),
+  *itertools.product(['cuda', 'tpu'], SHAPES[-2:], [False]),
+]
+
+
 @pytest.mark.parametrize(
-  ('shape', 'dropout'),
-  [*((shape, True) for shape in SHAPES), *((s, False) for s in SHAPES[-2:])],
+  ('layout', 'shape', 'dropout'),
+  small.some_of(
+    CASES,
+    ('cuda', (5, 130), True),
+    ('cuda', (8, 16), True),
+    ('cuda', (19, 500), True),
+    ('cuda', (4, 10), False),
+    ('tpu', (3, 5), True),
+    ('tpu', (19, 500), True),
+    ('tpu', (4, 10), False),
+  ),
 )
 def test_equals_the_xla_path(shape, dropout, layout, monkeypatch):
   monkeypatch.setattr(fused_lstm, 'INTERPRETED', layout)
-  args = arguments(*shape)
-  cotangents = random(*shape, seed=10), random(*shape, seed=11)
-  keep = mask(*shape) if dropout else None
+  args, expected = expected_of(shape, dropout)
 
-  actual = with_gradients(fused, args, cotangents, keep)
+  actual = with_gradients(fused, *args)
 
-  expected = with_gradients(by_xla, args, cotangents, keep)
   for a, b in zip(
     jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
   ):
@@ -128,16 +151,17 @@ def test_equals_the_reference(dropout):
 
 def test_epsilon_and_the_seed_axis():
   args = arguments(3, 5)
-  both = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), args)
+  both = jax.tree.map(lambda x: np.stack([x, 2 * x]), args)
 
   def total(*args):
     return jnp.sum(norm_lstm_update(*args, epsilon=0.5, interpret=True)[1])
 
-  values, gradients = small.jit(jax.vmap(jax.value_and_grad(total)))(*both)
+  values, gradients = jax.jit(jax.vmap(jax.value_and_grad(total)))(*both)
 
+  alone = jax.jit(jax.value_and_grad(total))
   for k in range(2):
     one = jax.tree.map(lambda x: x[k], both)  # noqa: B023
-    value, gradient = small.jit(jax.value_and_grad(total))(*one)
+    value, gradient = alone(*one)
     np.testing.assert_allclose(values[k], value, rtol=1e-5)
     for a, b in zip(gradients, gradient, strict=True):
       np.testing.assert_allclose(a[k], b, rtol=1e-4, atol=1e-6)
@@ -165,32 +189,27 @@ def kernels_in(function, args, platform):
 
 
 @lowers
-@pytest.mark.parametrize('shape', [(128, 1000), (5, 130)], ids=str)
-def test_lowers(shape, platform):
+@pytest.mark.parametrize(
+  ('shape', 'dropout'),
+  [
+    ((128, 1000), False),
+    ((5, 130), True),
+    pytest.param((128, 1000), True, marks=pytest.mark.slow),
+  ],
+)
+def test_lowers(shape, dropout, platform):
   small.skip_without_gpu(platform)
   args = (*arguments(*shape), mask(*shape))
 
-  def forward(*args):
-    return fused(*args[:-1], keep=args[-1], interpret=False)
-
   def loss(*args):
-    c, h = forward(*args)
+    keep = args[-1] if dropout else None
+    c, h = fused(*args[:-1], keep=keep, interpret=False)
     return jnp.sum(c * c) + jnp.sum(h)
 
-  assert kernels_in(forward, args, platform) == 1
+  if dropout:
+    assert kernels_in(loss, args, platform) == 1
   gradient = jax.value_and_grad(loss, argnums=range(6))
   assert kernels_in(gradient, args, platform) == 2
-
-
-@lowers
-def test_lowers_without_dropout(platform):
-  small.skip_without_gpu(platform)
-
-  def loss(*args):
-    return jnp.sum(fused(*args, interpret=False)[1])
-
-  gradient = jax.value_and_grad(loss, argnums=range(6))
-  assert kernels_in(gradient, arguments(128, 1000), platform) == 2
 
 
 @pytest.mark.parametrize(

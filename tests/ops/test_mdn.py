@@ -10,6 +10,15 @@ from scipy import integrate, special, stats
 
 from hyperjax.ops import mdn
 
+nats = jax.jit(mdn.nats)
+nats_and_gradient = jax.jit(jax.value_and_grad(mdn.nats))
+sample = jax.jit(mdn.sample)
+
+
+@jax.jit
+def log_density(outputs, move):
+  return mdn.log_density(mdn.mixture(outputs), move)
+
 
 def pack(weights, means, scales, correlations, pen=0.0):
   """Outputs of a network whose mixture has these values."""
@@ -23,7 +32,7 @@ def pack(weights, means, scales, correlations, pen=0.0):
     np.arctanh(correlations),
     [pen],
   ]
-  return jnp.asarray(np.concatenate(parts), jnp.float32)
+  return np.float32(np.concatenate(parts))
 
 
 def reference(weights, means, scales, correlations, move):
@@ -48,7 +57,7 @@ def test_densities_are_those_of_scipy(seed):
     rng.uniform(-0.95, 0.95, 20),
   )
   move = rng.normal(size=2)
-  found = mdn.log_density(mdn.mixture(pack(*values)), jnp.asarray(move))
+  found = log_density(pack(*values), np.float32(move))
   np.testing.assert_allclose(found, reference(*values, move), rtol=2e-5)
 
 
@@ -65,7 +74,7 @@ def test_narrow_and_correlated_gaussians(scale, rho, distance):
   values = [1.0], [[0.0, 0.0]], [[scale, 2 * scale]], [rho]
   move = np.float32([distance * scale, 0.5 * distance * scale])
   outputs = pack(*values)
-  found = mdn.log_density(mdn.mixture(outputs), jnp.asarray(move))
+  found = log_density(outputs, move)
   # The correlation as float32 has it: near 1, its last digit counts.
   exact = [np.tanh(float(outputs[5]))]
   expected = reference(*values[:3], exact, move.astype(float))
@@ -82,10 +91,8 @@ def test_narrow_and_correlated_gaussians(scale, rho, distance):
   ],
 )
 def test_extreme_outputs_have_finite_losses_and_gradients(outputs):
-  targets = jnp.array([3.0, -3.0, 1.0])
-  loss, grad = jax.value_and_grad(mdn.nats)(
-    jnp.asarray(outputs, jnp.float32), targets
-  )
+  targets = np.float32([3, -3, 1])
+  loss, grad = nats_and_gradient(np.float32(outputs), targets)
   assert np.isfinite(loss)
   assert np.isfinite(grad).all()
 
@@ -93,15 +100,15 @@ def test_extreme_outputs_have_finite_losses_and_gradients(outputs):
 def test_gradients_are_those_of_differences():
   rng = np.random.default_rng(0)
   outputs = rng.normal(size=13)
-  targets = jnp.array([0.3, -0.2, 1.0])
+  targets = np.float32([0.3, -0.2, 1])
   with jax.enable_x64(True):
-    grad = jax.grad(lambda x: mdn.nats(x, targets))(jnp.asarray(outputs))
+    _, grad = nats_and_gradient(outputs, targets)
   for k in range(13):
     high, low = outputs.copy(), outputs.copy()
     high[k] += 1e-2
     low[k] -= 1e-2
     slope = (
-      mdn.nats(jnp.asarray(high), targets) - mdn.nats(jnp.asarray(low), targets)
+      nats(np.float32(high), targets) - nats(np.float32(low), targets)
     ) / 2e-2
     np.testing.assert_allclose(grad[k], slope, rtol=5e-2, atol=5e-3)
 
@@ -113,21 +120,18 @@ def test_the_density_integrates_to_one():
     [[0.4, 0.8], [1.0, 0.3]],
     [0.8, -0.6],
   )
-  mixture = mdn.mixture(pack(*values))
   axis = np.linspace(-8, 8, 801)
   grid = np.stack(np.meshgrid(axis, axis), axis=-1).astype(np.float32)
-  density = np.exp(mdn.log_density(mixture, jnp.asarray(grid)))
+  density = np.exp(log_density(pack(*values), grid))
   total = integrate.simpson(integrate.simpson(density, x=axis), x=axis)
   assert total == pytest.approx(1, abs=1e-4)
 
 
 def test_the_pen_bit_is_a_bernoulli():
   outputs = pack([1.0], [[0, 0]], [[1, 1]], [0.0], pen=0.7)
-  move = jnp.zeros(2)
-  up, down = (
-    mdn.nats(outputs, jnp.array([0.0, 0.0, bit])) for bit in (1.0, 0.0)
-  )
-  density = mdn.log_density(mdn.mixture(outputs), move)
+  move = np.zeros(2, np.float32)
+  up, down = (nats(outputs, np.float32([0, 0, bit])) for bit in (1, 0))
+  density = log_density(outputs, move)
   p = special.expit(0.7)
   np.testing.assert_allclose(up + density, -np.log(p), rtol=1e-5)
   np.testing.assert_allclose(down + density, -np.log(1 - p), rtol=1e-5)
@@ -135,8 +139,8 @@ def test_the_pen_bit_is_a_bernoulli():
 
 def test_samples_have_the_mixtures_moments():
   values = [1.0], [[2.0, -1.0]], [[0.5, 2.0]], [-0.7]
-  outputs = jnp.broadcast_to(pack(*values, pen=1.0), (40_000, 7))
-  drawn = np.asarray(mdn.sample(jax.random.key(0), outputs))
+  outputs = np.broadcast_to(pack(*values, pen=1.0), (40_000, 7))
+  drawn = np.asarray(sample(jax.random.key(0), outputs))
   np.testing.assert_allclose(drawn[:, :2].mean(0), [2, -1], atol=0.04)
   np.testing.assert_allclose(drawn[:, :2].std(0), [0.5, 2], rtol=0.02)
   assert np.corrcoef(drawn[:, :2].T)[0, 1] == pytest.approx(-0.7, abs=0.02)
@@ -146,8 +150,8 @@ def test_samples_have_the_mixtures_moments():
 
 def test_samples_choose_gaussians_by_their_weights():
   values = [0.2, 0.8], [[-5.0, 0.0], [5.0, 0.0]], [[0.1, 0.1]] * 2, [0.0, 0.0]
-  outputs = jnp.broadcast_to(pack(*values), (20_000, 13))
-  drawn = np.asarray(mdn.sample(jax.random.key(1), outputs))
+  outputs = np.broadcast_to(pack(*values), (20_000, 13))
+  drawn = np.asarray(sample(jax.random.key(1), outputs))
   assert (drawn[:, 0] > 0).mean() == pytest.approx(0.8, abs=0.01)
 
 

@@ -210,3 +210,23 @@ def test_a_training_run_reads_no_standard_input(trained):
 def test_a_share_out_of_range_is_named(make_translation_config, share):
   with pytest.raises(UserError, match=r'config\.task\.label_smoothing'):
     make_task(make_translation_config, **{'task.label_smoothing': share})
+
+
+def test_encoder_and_decoder_have_keys_of_their_own(trained):
+  _, _, source, _ = trained
+  keys = []
+
+  class Model:
+    def encode(self, symbols, mask, key):
+      keys.append(key)
+
+    def initial_carry(self, batch_size):
+      return ()
+
+    def decode(self, carry, memory, symbols, key):
+      keys.append(key)
+      return (), jnp.zeros((*symbols.shape, VOCAB)), None
+
+  translation._nats(Model(), next(iter(source.eval('valid', 2))), KEY)
+  first, second = (jax.random.key_data(key).tolist() for key in keys)
+  assert first != second

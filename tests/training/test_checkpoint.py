@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -233,6 +234,22 @@ def data_files(tmp_path, step, part):
     for path in files_of(tmp_path, step)
     if part in path.parts and path.parent.name == 'd'
   ]
+
+
+def test_other_numbers_of_the_same_shape_are_damage(tmp_path):
+  """The arrays of another checkpoint, as orbax finds them whole."""
+  writer = Checkpointer(tmp_path)
+  save(writer, 1)
+  save(writer, 2)
+  writer.close()
+  folders = [tmp_path / 'checkpoints' / step / 'model' for step in '12']
+  shutil.rmtree(folders[1])
+  shutil.copytree(*folders)
+  reader = Checkpointer(tmp_path, read_only=True)
+  like = Variables(make_state(0).params, make_state(0).state)
+  with pytest.raises(UserError, match=r'2 is damaged .*checksum'):
+    reader.restore_model(2, like)
+  reader.close()
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(

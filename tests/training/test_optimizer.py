@@ -295,3 +295,11 @@ def test_bad_steps_are_refused(options, words):
   with pytest.raises(UserError) as error:
     optimizer.build(name='adam', learning_rate=0.1, num_steps=10, **options)
   assert words in str(error.value)
+
+
+def test_a_factor_holds_from_its_step_on():
+  _, rate = optimizer.build(
+    name='sgd', learning_rate=1.0, num_steps=9, factors=((3, 0.5), (5, 0.1))
+  )
+  found = [float(rate(step)) for step in range(7)]
+  np.testing.assert_allclose(found, [1, 1, 1, 0.5, 0.5, 0.05, 0.05])

@@ -99,6 +99,15 @@ def test_it_stops_at_the_first_step_that_is_not_finite():
   assert int(state.step) == 4
 
 
+def test_the_first_broken_step_is_kept():
+  optimizer = optax.sgd(0.5)
+  state = init_state(Drift(), optimizer, 2, SEED)
+  state = state._replace(step=jnp.int32(3), broken=jnp.int32(1))
+  batch = Ones(broken=3).batch(jnp.float32(1.0), SEED, 3)
+  state, _ = train_step(Drift(), optimizer, state, batch, jax.random.key(0))
+  assert int(state.broken) == 1
+
+
 def test_every_step_draws_its_own_noise():
   advance, state, arrays = start(Ones())
   noise = []

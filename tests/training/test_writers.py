@@ -1,5 +1,6 @@
 import json
 import math
+import os
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -155,3 +156,11 @@ def test_a_damaged_line_is_named(tmp_path, line):
   (tmp_path / 'metrics.jsonl').write_bytes(content)
   with pytest.raises(UserError, match=r'metrics.jsonl: line 2 is damaged'):
     read_metrics(tmp_path)
+
+
+def test_a_flush_reaches_the_disk(tmp_path, monkeypatch):
+  writer, synced = MetricsWriter(tmp_path), []
+  monkeypatch.setattr(os, 'fsync', synced.append)
+  writer.write(1, {'x': 1.0})
+  assert writer.flush() == os.fstat(synced[0]).st_size > 0
+  writer.close()
