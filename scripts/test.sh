@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lints and tests. Arguments go to pytest; `--slow` first runs the slow tests,
-# and those alone. Tests of real data look under $HYPERJAX_DATA_DIR.
+# and those alone, and `--quick` those of small parts. Tests of real data look
+# under $HYPERJAX_DATA_DIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 bash scripts/chromium.sh

@@ -24,11 +24,35 @@ SIZES = {'train': 8, 'valid': 3, 'test': 2}  # of `lines_file`
 
 def pytest_addoption(parser):
   parser.addoption('--costs', metavar='FILE', help='write costs by file (JSON)')
+  parser.addoption(
+    '--quick', action='store_true', help='only files of small parts'
+  )
 
 
 def pytest_configure(config):
   if config.option.costs:
     config.pluginmanager.register(Costs(config))
+
+
+# Files that train whole runs, start processes or compile much; without them all
+# others take less than a minute.
+LEFT_OUT_OF_QUICK = (
+  'tests/test_*.py',
+  'tests/*/test_command.py',
+  'tests/*/test_run.py',
+  'tests/engines/*.py',
+  'tests/experiments/*.py',
+  'tests/faults/*.py',
+  'tests/fuzz/*.py',
+)
+BUT_QUICK = ('test_by_name', 'test_configs', 'test_errors', 'test_workdir')
+
+
+def pytest_ignore_collect(collection_path, config):
+  if config.option.quick and collection_path.stem not in BUT_QUICK:
+    if any(collection_path.match(name) for name in LEFT_OUT_OF_QUICK):
+      return True
+  return None
 
 
 @pytest.fixture

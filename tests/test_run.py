@@ -220,8 +220,8 @@ def test_more_steps_go_on_from_the_last(plain, tmp_path):
     run.train(short, tmp_path)
 
 
-def test_evaluate_agrees_with_the_result(plain):
-  config, workdir, result = plain
+def test_evaluate_agrees_with_the_result(whole):
+  config, workdir, result = whole
   config = config.copy_and_resolve_references()
   found = run.evaluate(config, workdir)
   assert found['test/bits_per_char'] == result['test/bits_per_char']
