@@ -11,7 +11,8 @@ bash scripts/chromium.sh
 
 # A file's tests stay together, for they share what they have trained. Slow
 # tests start processes of their own, and kill them by the clock.
-workers=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
+workers=(--numprocesses=auto --maxprocesses=4 --dist=loadfile
+  --no-loadscope-reorder)
 if [ "${1:-}" = --slow ]; then
   shift
   set -- -m slow "$@"

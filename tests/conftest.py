@@ -36,7 +36,7 @@ def pytest_configure(config):
 
 # Files that train whole runs, start processes or compile much; without them all
 # others take less than a minute.
-LEFT_OUT_OF_QUICK = (
+LARGE = (
   'tests/test_*.py',
   'tests/*/test_command.py',
   'tests/*/test_run.py',
@@ -45,14 +45,21 @@ LEFT_OUT_OF_QUICK = (
   'tests/faults/*.py',
   'tests/fuzz/*.py',
 )
-BUT_QUICK = ('test_by_name', 'test_configs', 'test_errors', 'test_workdir')
+SMALL = ('test_by_name', 'test_configs', 'test_errors', 'test_workdir')
+
+
+def is_large(path: pathlib.Path) -> bool:
+  return path.stem not in SMALL and any(map(path.match, LARGE))
 
 
 def pytest_ignore_collect(collection_path, config):
-  if config.option.quick and collection_path.stem not in BUT_QUICK:
-    if any(collection_path.match(name) for name in LEFT_OUT_OF_QUICK):
-      return True
-  return None
+  left_out = config.option.quick and is_large(collection_path)
+  return True if left_out else None  # None: as usual
+
+
+def pytest_collection_modifyitems(items):
+  # The small files come last, so that no worker ends long before the others.
+  items.sort(key=lambda item: not is_large(item.path))
 
 
 @pytest.fixture
