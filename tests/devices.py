@@ -216,45 +216,34 @@ def fetched(layout):
   return [len(tree['x'].sharding.device_set) for tree in (x, alone)]
 
 
-def main(text_file, images, pairs, folder):
+def main(part, text_file, images, pairs, folder):
+  """Prints what one part finds."""
   text = language_model(text_file)
-  source = parts.build_source(text)
-  image = image_model(images)
-  pictures = parts.build_source(image)
-  sentences = parts.build_source(translation_model(pairs))
-  layout = parts.build_layout(text, parts.build_task(text))
+
+  def each(config, names, **options):
+    source = parts.build_source(config)
+    return {
+      name: losses(config, source, MESHES[name], **options) for name in names
+    }
+
+  def rest():
+    layout = parts.build_layout(text, parts.build_task(text))
+    return {
+      'refusals': refusals(text),
+      'fetched': fetched(layout),
+      'words': sharding.describe(layout),
+    }
+
+  lstm = functools.partial(language_model, text_file, 'lstm')
   found = {
-    'text': {
-      name: losses(text, source, MESHES[name])
-      for name in ('one', 'eight', 'both axes')
-    },
-    'images': {
-      name: losses(image, pictures, MESHES[name]) for name in ('one', 'eight')
-    },
-    'seeds': {
-      name: losses(
-        language_model(text_file, 'lstm', num_seeds=2), source, MESHES[name]
-      )
-      for name in ('one', 'both axes')
-    },
-    'translation': {
-      name: losses(translation_model(pairs), sentences, MESHES[name])
-      for name in ('one', 'eight')
-    },
-    'accumulated': {
-      name: losses(
-        language_model(text_file, 'lstm'),
-        source,
-        MESHES[name],
-        accumulate_steps=2,
-      )
-      for name in ('one', 'eight')
-    },
-    'moved': moved(language_model(text_file, 'lstm'), folder),
-    'refusals': refusals(text),
-    'fetched': fetched(layout),
-    'words': sharding.describe(layout),
-  }
+    'text': lambda: each(text, MESHES),
+    'images': lambda: each(image_model(images), ('one', 'eight')),
+    'seeds': lambda: each(lstm(num_seeds=2), ('one', 'both axes')),
+    'translation': lambda: each(translation_model(pairs), ('one', 'eight')),
+    'accumulated': lambda: each(lstm(), ('one', 'eight'), accumulate_steps=2),
+    'moved': lambda: moved(lstm(), folder),
+    'rest': rest,
+  }[part]()
   print(json.dumps(found))
 
 

@@ -145,6 +145,7 @@ def test_processes_with_other_folders_are_refused(
   assert 'that all hosts share' in second
 
 
+@pytest.mark.slow
 def test_a_run_that_only_one_finds_finished_is_refused(
   repository, tmp_path, text_file
 ):

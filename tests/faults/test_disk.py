@@ -88,6 +88,7 @@ def test_no_room_for_a_plain_file(tmp_path, make_tiny_config, name):
   assert run.train(config, tmp_path)['step'] == 20
 
 
+@pytest.mark.slow
 def test_a_workdir_that_becomes_read_only(data, whole, tmp_path):
   """Root writes in spite of permissions, so an attribute is set instead."""
   folder = tmp_path / 'checkpoints'
