@@ -34,18 +34,30 @@ def pytest_configure(config):
     config.pluginmanager.register(Costs(config))
 
 
-# Files that train whole runs, start processes or compile much; without them all
-# others take less than a minute.
+# Files that train whole runs, start processes or compile much. The others take
+# about a minute, on two cores and from a warm cache.
 LARGE = (
   'tests/test_*.py',
-  'tests/*/test_command.py',
-  'tests/*/test_run.py',
-  'tests/engines/*.py',
   'tests/experiments/*.py',
   'tests/faults/*.py',
   'tests/fuzz/*.py',
+  'tests/models/*.py',
+  'tests/sweeps/engines/*.py',
+  *('tests/sweeps/test_command.py', 'tests/sweeps/test_report.py'),
+  *('tests/tasks/test_handwriting.py', 'tests/tasks/test_translation.py'),
+  'tests/training/test_accumulate.py',
+  *('tests/training/test_checkpoint.py', 'tests/training/test_session.py'),
+  *('tests/nn/test_hypernetwork.py', 'tests/nn/test_unroll.py'),
+  *('tests/nn/test_window.py', 'tests/nn/test_supercell.py'),
+  *('tests/nn/test_kernels.py', 'tests/nn/test_precision.py'),
+  *('tests/ops/test_fused_lstm.py', 'tests/ops/test_shuffle.py'),
+  'tests/evaluation/test_beam_search.py',
+  'tests/pictures/test_curves.py',
+  *('tests/data/test_builders.py', 'tests/data/test_text.py'),
+  *('tests/data/test_strokes.py', 'tests/data/test_pen_font.py'),
+  'tests/data/test_enwik8.py',
 )
-SMALL = ('test_by_name', 'test_configs', 'test_errors', 'test_workdir')
+SMALL = ('test_by_name', 'test_errors', 'test_workdir')
 
 
 def is_large(path: pathlib.Path) -> bool:
