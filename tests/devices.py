@@ -99,20 +99,29 @@ def translation_model(pairs):
   return config
 
 
-def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
-  """Training losses of each two steps, and the validation metrics."""
-  config = config.copy_and_resolve_references()
-  config.mesh.update(mesh)
+def each(config, names, accumulate_steps=1):
+  """`losses` on some meshes, from the same weights."""
   config.train.accumulate_steps = accumulate_steps
-  task = parts.build_task(config)
+  task, source = parts.build_task(config), parts.build_source(config)
   optimizer, _ = parts.build_optimizer(config)
-  layout = parts.build_layout(config, task)
   seeds = seed_axis.of(config.seed, config.num_seeds)
   init = functools.partial(
     init_state, task, optimizer, config.data.batch_size, seeds
   )
-  shardings = layout.of_state(jax.eval_shape(init), config.num_seeds)
-  state = jax.jit(init, out_shardings=shardings)()
+  state = jax.device_get(jax.jit(init)())
+  return {name: losses(config, source, state, MESHES[name]) for name in names}
+
+
+def losses(config, source, state, mesh, num_steps=6):
+  """Training losses of each two steps, and the validation metrics."""
+  config = config.copy_and_resolve_references()
+  config.mesh.update(mesh)
+  task = parts.build_task(config)
+  optimizer, _ = parts.build_optimizer(config)
+  layout = parts.build_layout(config, task)
+  seeds = seed_axis.of(config.seed, config.num_seeds)
+  shardings = layout.of_state(state, config.num_seeds)
+  state = layout.put(state, shardings)
   # Of initial weights: a bias before a BatchNorm has no gradient but rounding,
   # which Adam blows up to whole steps, and which running averages then lag.
   evaluator = Evaluator(
@@ -125,7 +134,7 @@ def losses(config, source, mesh, num_steps=6, accumulate_steps=1):
     optimizer,
     seeds,
     layout=layout,
-    accumulate_steps=accumulate_steps,
+    accumulate_steps=config.train.accumulate_steps,
   )
   feed, found, program = Feed(source, seeds, layout, 0), [], None
   for _ in range(num_steps // 2):
@@ -165,23 +174,22 @@ def moved(config, folder):
   )
   results, add = {}, TrainLog.add
 
-  def add_and_stop(self, at, metrics):
-    add(self, at, metrics)
-    if at == 3:
-      signal.raise_signal(signal.SIGTERM)
+  def stop_at(step):
+    def add_and_stop(self, at, metrics):
+      add(self, at, metrics)
+      if at == step:
+        signal.raise_signal(signal.SIGTERM)
 
-  for name, path in {
-    'one': ['one'],
-    'eight, one': ['eight', 'one'],
-    'one, both axes': ['one', 'both axes'],
-  }.items():
-    workdir = pathlib.Path(folder) / name
+    return add_and_stop
+
+  for path in (['one'], ['both axes', 'one', 'eight']):
+    name = ', '.join(path)
     for place, mesh in enumerate(path):
       config.mesh.update(MESHES[mesh])
       last = place == len(path) - 1
-      TrainLog.add = add if last else add_and_stop
+      TrainLog.add = add if last else stop_at(2 * place + 1)
       try:
-        result = run.train(config, workdir)
+        result = run.train(config, pathlib.Path(folder) / name)
       except SignalledError:
         assert not last
     results[name] = {k: v for k, v in result.items() if k.startswith('test/')}
@@ -216,17 +224,11 @@ def fetched(layout):
   return [len(tree['x'].sharding.device_set) for tree in (x, alone)]
 
 
-def main(part, text_file, images, pairs, folder):
-  """Prints what one part finds."""
-  text = language_model(text_file)
-
-  def each(config, names, **options):
-    source = parts.build_source(config)
-    return {
-      name: losses(config, source, MESHES[name], **options) for name in names
-    }
+def main(names, text_file, images, pairs, folder):
+  """Prints what some parts find."""
 
   def rest():
+    text = language_model(text_file)
     layout = parts.build_layout(text, parts.build_task(text))
     return {
       'refusals': refusals(text),
@@ -234,17 +236,18 @@ def main(part, text_file, images, pairs, folder):
       'words': sharding.describe(layout),
     }
 
+  two = ('one', 'eight')
   lstm = functools.partial(language_model, text_file, 'lstm')
   found = {
-    'text': lambda: each(text, MESHES),
-    'images': lambda: each(image_model(images), ('one', 'eight')),
-    'seeds': lambda: each(lstm(num_seeds=2), ('one', 'both axes')),
-    'translation': lambda: each(translation_model(pairs), ('one', 'eight')),
-    'accumulated': lambda: each(lstm(), ('one', 'eight'), accumulate_steps=2),
+    'text': lambda: each(language_model(text_file), MESHES),
+    'images': lambda: each(image_model(images), two),
+    'seeds': lambda: each(lstm(num_seeds=2), MESHES, accumulate_steps=2),
+    'translation': lambda: each(translation_model(pairs), two),
+    'accumulated': lambda: each(lstm(), two, accumulate_steps=2),
     'moved': lambda: moved(lstm(), folder),
     'rest': rest,
-  }[part]()
-  print(json.dumps(found))
+  }
+  print(json.dumps({name: found[name]() for name in names.split(',')}))
 
 
 if __name__ == '__main__':

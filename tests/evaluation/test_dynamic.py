@@ -12,8 +12,9 @@ from hyperjax.training.metrics import Mean
 @pytest.fixture(scope='module')
 def trained(make_tiny_config):
   config = make_tiny_config()
+  config.model.cell = 'lstm'
   task, source = parts.build_task(config), parts.build_source(config)
-  return task, source, task.init(jax.random.key(0))
+  return task, source, jax.jit(task.init)(jax.random.key(0))
 
 
 def test_a_rate_of_zero_is_the_plain_evaluation(trained):

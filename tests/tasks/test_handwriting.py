@@ -37,7 +37,7 @@ STYLE = np.float32([[0.3, -0.2, 0], [1.0, 0.5, 1], [-0.4, 0.1, 0]])
 
 
 @functools.lru_cache
-def make(cell='lstm', reads=False, scale=1.0, **options):
+def make(cell='lstm', reads=False, scale=0.4, **options):
   """A task, and variables that are not special."""
   sizes = {'hyper_size': 4, 'z_size': 2} if 'hyper' in cell else {}
   task = Handwriting(
@@ -53,15 +53,11 @@ def make(cell='lstm', reads=False, scale=1.0, **options):
     ),
     ALPHABET if reads else '',
   )
-  params, state = task.init(jax.random.key(0))
-  noise = small.random_like(params, 1, 0.3)
-  params = jax.tree.map(lambda x, y: scale * (x + y), params, noise)
+  shapes = jax.eval_shape(task.init, jax.random.key(0))
+  params = jax.tree.map(np.array, small.random_like(shapes.params, 1, scale))
   if reads:  # about a symbol in two steps
-    model = task.merge(Variables(params, state))
-    head = model.stack.cells[0].head
-    head.bias[...] = head.bias[...].at[-2:].set(-0.7)
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-  return task, Variables(params, state)
+    params['stack']['cells'][0]['head']['bias'][-2:] = -0.7
+  return task, Variables(params, shapes.state)
 
 
 def symbols(*texts, width=6):
@@ -126,9 +122,12 @@ def nats_by_hand(outputs, targets):
   return total
 
 
-@pytest.mark.parametrize('reads', [False, True])
-def test_nats_are_sums_over_single_lines(reads):
-  task, variables = make('hyper_lstm', reads)
+@pytest.mark.parametrize(
+  ('cell', 'reads'),
+  [('lstm', False), ('hyper_lstm', True), small.slow('hyper_lstm', False)],
+)
+def test_nats_are_sums_over_single_lines(cell, reads):
+  task, variables = make(cell, reads)
   lengths = 4, 5, 1
   batch = batch_of(lengths, reads)
 
@@ -137,8 +136,8 @@ def test_nats_are_sums_over_single_lines(reads):
   feed, total = feeder(task.merge(variables)), 0.0
   for row, length in enumerate(lengths):
     text = batch['text'][row : row + 1] if reads else None
-    _, outputs = feed(batch['inputs'][row : row + 1, :length], text)
-    total += nats_by_hand(outputs[0], batch['targets'][row, :length])
+    _, outputs = feed(batch['inputs'][row : row + 1], text)
+    total += nats_by_hand(outputs[0, :length], batch['targets'][row, :length])
   assert found['nats_per_sequence'].read() == pytest.approx(total / 3, rel=1e-5)
   assert found['nats_per_point'].read() == pytest.approx(total / 10, rel=1e-5)
   loss, aux = small.jit(task.loss)(*variables, (), batch, jax.random.key(0))
@@ -176,15 +175,16 @@ def test_the_loss_has_dropout_and_the_metrics_have_none():
   assert_close(again, metrics)
 
 
-@pytest.mark.parametrize('reads', [False, True])
+@pytest.mark.parametrize('reads', [True, small.slow(False)])
 def test_two_lines_are_learnt_by_heart(reads):
   task, _ = make('lstm', reads)
-  params, state = task.init(jax.random.key(0))
   batch = jax.tree.map(jnp.asarray, batch_of((5, 4), reads))
   optimizer = optax.adam(3e-2)
 
   @small.jit
-  def fit(params):
+  def fit(key):
+    params, state = task.init(key)
+
     def step(carry, _):
       params, opt_state = carry
       loss, grads = jax.value_and_grad(
@@ -195,7 +195,7 @@ def test_two_lines_are_learnt_by_heart(reads):
 
     return jax.lax.scan(step, (params, optimizer.init(params)), None, 60)[1]
 
-  losses = fit(params)
+  losses = fit(jax.random.key(0))
 
   assert np.isfinite(losses).all()
   assert losses[-1] < losses[0] - 2
@@ -204,22 +204,37 @@ def test_two_lines_are_learnt_by_heart(reads):
 # Writing.
 
 
-def write(task, variables, num_lines=3, length=4, seed=0, **options):
-  model = task.merge(variables)
-  return generate(model, num_lines, length, jax.random.key(seed), **options)
+@functools.lru_cache
+def writer(task):
+  """`generate` of a task's models, which compiles once for a shape."""
+
+  @functools.partial(jax.jit, static_argnums=(1, 2))
+  def run(variables, num_lines, length, seed, text, style, bias):
+    return generate(
+      task.merge(variables),
+      *(num_lines, length, jax.random.key(seed)),
+      **{'text': text, 'style': style, 'bias': bias},
+    )
+
+  return run
+
+
+def write(task, variables, num_lines=3, length=6, seed=3, **options):
+  given = {'text': None, 'style': None, 'bias': 0.0} | options
+  return writer(task)(variables, num_lines, length, seed, **given)
 
 
 @pytest.mark.parametrize('cell', ['lstm', 'hyper_lstm', 'hyper_rnn'])
 def test_lines_have_their_shapes(cell):
   found = write(*make(cell))
 
-  assert found.moves.shape == (3, 4, 3) and found.moves.dtype == jnp.float32
+  assert found.moves.shape == (3, 6, 3) and found.moves.dtype == jnp.float32
   assert set(np.unique(found.moves[..., 2])) <= {0.0, 1.0}
-  np.testing.assert_array_equal(found.length, [4, 4, 4])
+  np.testing.assert_array_equal(found.length, [6, 6, 6])
   if cell == 'lstm':
     assert found.changes is None
   else:
-    assert found.changes.shape == (3, 4, 4 if cell == 'hyper_lstm' else 1)
+    assert found.changes.shape == (3, 6, 4 if cell == 'hyper_lstm' else 1)
     assert (found.changes > 0).all()
 
 
@@ -234,26 +249,32 @@ def test_a_seed_gives_the_same_lines_and_another_others():
   assert len(np.unique(first.moves[:, 0, 0])) == 3
 
 
-@pytest.mark.parametrize('reads', [False, True])
-@pytest.mark.parametrize('style', [None, STYLE], ids=['begun', 'in a style'])
+@pytest.mark.parametrize(
+  ('reads', 'style'),
+  [
+    (False, None),
+    (True, STYLE),
+    small.slow(True, None),
+    small.slow(False, STYLE),
+  ],
+)
 def test_each_move_is_drawn_after_all_before(reads, style):
   task, variables = make('hyper_lstm', reads)
   model = task.merge(variables)
   text = symbols('abcabc')[0] if reads else None
-  seen = np.float32([START])
-  if style is not None:
-    seen = np.concatenate([seen, style])
+  begun = np.float32([START, *([] if style is None else style)])
   key = jax.random.key(5)
 
   found = generate(model, 2, 2, key, text=text, style=style, bias=0.3)
 
-  seen, feed = np.stack([seen, seen]), feeder(model)
+  seen, feed = np.zeros((2, len(begun) + 2, 3), np.float32), feeder(model)
+  seen[:, : len(begun)] = begun
+  texts = np.stack([text, text]) if reads else None
   for k, step_key in enumerate(jax.random.split(key, 2)):
-    texts = np.stack([text, text]) if reads else None
     _, outputs = feed(seen, texts)
-    move = mdn.sample(step_key, outputs[:, -1], 0.3)
+    move = mdn.sample(step_key, outputs[:, len(begun) + k - 1], 0.3)
     np.testing.assert_allclose(found.moves[:, k], move, rtol=1e-4, atol=1e-5)
-    seen = np.concatenate([seen, move[:, None]], axis=1)
+    seen[:, len(begun) + k] = move
 
 
 def test_changes_are_those_of_the_steps():
@@ -264,7 +285,7 @@ def test_changes_are_those_of_the_steps():
 
   moves = jnp.concatenate([jnp.asarray([[START]]), found.moves], axis=1)
   carry, feed = model.initial_carry(1), feeder(model)
-  for k in range(4):
+  for k in range(6):
     after, _ = feed(moves[:, k : k + 1], carry=carry)
     np.testing.assert_allclose(
       found.changes[:, k], model.weight_changes(carry, after), rtol=1e-4
@@ -299,7 +320,7 @@ def test_bias_makes_writing_neater():
 
 
 def test_a_line_ends_when_its_text_is_written():
-  task, variables = make('lstm', True, scale=2.0)
+  task, variables = make('lstm', True, scale=0.8)
   model = task.merge(variables)
   text = symbols('abca')[0]
 
@@ -346,14 +367,17 @@ def style_file(tmp_path):
   return str(path)
 
 
-@pytest.mark.parametrize('cell', ['lstm', 'hyper_lstm', 'hyper_rnn'])
-def test_a_sample_is_drawn_and_read_back(cell, tmp_path):
+@pytest.mark.parametrize(
+  ('cell', 'gates'),
+  [('hyper_lstm', 'igfo'), ('hyper_rnn', 'h'), ('lstm', '')],
+)
+def test_a_sample_is_drawn_and_read_back(cell, gates, tmp_path):
   task, variables = make(cell)
 
   writing = task.sample(variables, REQUEST, META)
   paths = writing.draw(tmp_path, 'pen')
 
-  endings = ['svg', 'png', 'json'] + ['npz'] * (cell != 'lstm')
+  endings = ['svg', 'png', 'json'] + ['npz'] * bool(gates)
   assert paths == [tmp_path / f'pen.{ending}' for ending in endings]
   assert sorted(tmp_path.iterdir()) == sorted(paths)
   assert all(path.stat().st_size > 100 for path in paths)
@@ -362,40 +386,29 @@ def test_a_sample_is_drawn_and_read_back(cell, tmp_path):
   assert [line.name for line in lines] == [
     f'writing-seed-3-{k}' for k in range(3)
   ]
-  expected = write(task, variables, length=6, seed=3).moves
-  for line, points, moves in zip(lines, writing.lines, expected, strict=True):
+  expected = write(task, variables)
+  for line, points, moves in zip(
+    lines, writing.lines, np.asarray(expected.moves), strict=True
+  ):
     np.testing.assert_allclose(line.points, points, rtol=1e-5, atol=1e-5)
     assert len(points) == 7 and points[-1, 2] == 1
     found = strokes.normalize(Line('', '', points), META)
     np.testing.assert_allclose(found[:, :2], moves[:, :2], atol=1e-5)
     np.testing.assert_array_equal(points[1:-1, 2], moves[:-1, 2])
-
-
-@pytest.mark.parametrize(
-  ('cell', 'gates'),
-  [('hyper_lstm', 'igfo'), ('hyper_rnn', 'h'), ('lstm', '')],
-)
-def test_changes_are_drawn_by_gate(cell, gates, tmp_path):
-  task, variables = make(cell)
-
-  writing = task.sample(variables, REQUEST, META)
-
+  # Changes of weights are drawn by gate.
+  labels = re.findall(r'<text[^>]*>([^<]*)</text>', paths[0].read_text())
+  assert [text for text in labels if len(text) == 1] == 3 * list(gates)
   if not gates:
     assert writing.changes is None
-  else:
-    expected = write(task, variables, length=6, seed=3).changes
-    for found, of_line in zip(writing.changes, expected, strict=True):
-      assert_close(found[1:], np.asarray(of_line))
+    return
+  with np.load(paths[-1]) as arrays:
+    assert [*arrays['gates']] == list(gates)
+    for k, (found, of_line) in enumerate(
+      zip(writing.changes, np.asarray(expected.changes), strict=True)
+    ):
+      assert_close(found[1:], of_line)
       np.testing.assert_array_equal(found[0], found[1])
-  drawn = writing.draw(tmp_path, 'pen')
-  if gates:
-    with np.load(drawn[-1]) as arrays:
-      assert [*arrays['gates']] == list(gates)
-      for k, of_line in enumerate(writing.changes):
-        np.testing.assert_array_equal(arrays[f'changes_{k}'], of_line)
-  svg = drawn[0].read_text()
-  labels = re.findall(r'<text[^>]*>([^<]*)</text>', svg)
-  assert [text for text in labels if len(text) == 1] == 3 * list(gates)
+      np.testing.assert_array_equal(arrays[f'changes_{k}'], found)
 
 
 def test_an_animation_is_drawn_when_asked_for(tmp_path):
@@ -410,7 +423,7 @@ def test_an_animation_is_drawn_when_asked_for(tmp_path):
 
 
 def test_a_given_text_is_written_and_said(tmp_path):
-  task, variables = make('hyper_lstm', True, scale=2.0)
+  task, variables = make('hyper_lstm', True, scale=0.8)
   request = REQUEST | {'text': 'ab ca', 'length': 15}
 
   writing = task.sample(variables, request, META_OF_READER)
@@ -419,7 +432,7 @@ def test_a_given_text_is_written_and_said(tmp_path):
   assert writing.captions == ['ab ca'] * 3
   # With a blank behind it, up to where the pen is lifted last.
   text = strokes.encode('ab ca ', ALPHABET)
-  expected = write(task, variables, length=15, seed=3, text=text)
+  expected = write(task, variables, length=15, text=text)
   counts = [len(points) for points in writing.lines]
   assert min(counts) < 16
   for count, length, moves in zip(

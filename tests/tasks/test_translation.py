@@ -1,3 +1,4 @@
+import functools
 import io
 import types
 
@@ -26,26 +27,36 @@ def trained(make_translation_config):
   """A task, variables of some size, its source and its request."""
   config = make_translation_config()
   task = parts.build_task(config)
-  variables = jax.tree.map(lambda x: 3 * x, task.init(KEY))
-  return task, variables, parts.build_source(config), config.sample.to_dict()
+  init = jax.jit(lambda: jax.tree.map(lambda x: 3 * x, task.init(KEY)))
+  return task, init(), parts.build_source(config), config.sample.to_dict()
 
 
 def batch():
-  source = jax.random.randint(jax.random.key(1), (4, 6), 4, VOCAB)
-  target = jax.random.randint(jax.random.key(2), (4, 5), 4, VOCAB)
-  lengths = jnp.array([[5], [3], [1], [0]])
-  target = jnp.where(jnp.arange(5) < lengths, target, word_pieces.PAD)
-  return {'source': source * (lengths > 0), 'target': target}
+  rng = np.random.default_rng(1)
+  lengths = np.array([[5], [3], [1], [0]])
+  target = rng.integers(4, VOCAB, (4, 5))
+  target = np.where(np.arange(5) < lengths, target, word_pieces.PAD)
+  source = rng.integers(4, VOCAB, (4, 6)) * (lengths > 0)
+  return {'source': source.astype(np.int32), 'target': target.astype(np.int32)}
+
+
+@functools.lru_cache
+def logits_of(task):
+  """(variables, source, what is written) -> logits; compiled for a shape."""
+
+  @jax.jit
+  def run(variables, source, begun):
+    model = task.merge(variables)
+    memory = model.encode(source, source != 0)
+    return model.decode(model.initial_carry(len(begun)), memory, begun)[1]
+
+  return run
 
 
 def log_p(task, variables, batch):
-  model = task.merge(variables)
-  memory = model.encode(batch['source'], batch['source'] != 0)
   begun = np.full_like(batch['target'], word_pieces.BEGIN)
   begun[:, 1:] = batch['target'][:, :-1]
-  _, logits, _ = model.decode(
-    model.initial_carry(len(begun)), memory, jnp.asarray(begun)
-  )
+  logits = logits_of(task)(variables, batch['source'], begun)
   logits = np.asarray(logits, np.float64)
   return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
@@ -53,7 +64,7 @@ def log_p(task, variables, batch):
 def test_the_metric_is_the_mean_of_minus_log_p(trained):
   task, variables, _, _ = trained
   some = batch()
-  _, metrics = task.metrics(*variables, (), some)
+  _, metrics = jax.jit(task.metrics)(*variables, (), some)
   found = np.take_along_axis(
     log_p(task, variables, some), np.asarray(some['target'])[..., None], -1
   )[..., 0]
@@ -64,14 +75,14 @@ def test_the_metric_is_the_mean_of_minus_log_p(trained):
   )
 
 
-def test_label_smoothing_spreads_a_share(make_translation_config):
-  smooth = make_task(make_translation_config, **{'task.label_smoothing': 0.3})
+def test_label_smoothing_spreads_a_share(trained, make_translation_config):
+  _, variables, _, _ = trained
   keep = {'model.input_keep_prob': 1.0, 'model.output_keep_prob': 1.0}
   smooth = make_task(
     make_translation_config, **keep, **{'task.label_smoothing': 0.3}
   )
-  variables, some = smooth.init(KEY), batch()
-  loss, aux = smooth.loss(*variables, (), some, KEY)
+  some = batch()
+  loss, aux = jax.jit(smooth.loss)(*variables, (), some, KEY)
   logs = log_p(smooth, variables, some)
   target = np.asarray(some['target'])
   wanted = 0.7 * np.eye(VOCAB)[target] + 0.3 / VOCAB
@@ -84,8 +95,8 @@ def test_label_smoothing_spreads_a_share(make_translation_config):
 
 def test_a_batch_of_padding_alone_moves_nothing(trained):
   task, variables, _, _ = trained
-  nothing = {name: jnp.zeros((2, 4), jnp.int32) for name in batch()}
-  gradient, aux = jax.grad(task.loss, has_aux=True)(
+  nothing = {name: np.zeros((2, 4), np.int32) for name in batch()}
+  gradient, aux = jax.jit(jax.grad(task.loss, has_aux=True))(
     *variables, (), nothing, KEY
   )
   assert float(aux.weight) == 0
@@ -101,17 +112,19 @@ def test_beam_one_is_greedy_of_the_model(trained):
     request | options | {'text': '\n'.join(sentences)},
     source.meta,
   ).split('\n')
-  model = task.merge(variables)
   for sentence, text in zip(sentences, found, strict=True):
     ids = [*source.pieces.encode([sentence])[0], word_pieces.END]
-    symbols = jnp.asarray([ids], jnp.int32)
-    memory = model.encode(symbols, symbols != 0)
-    carry, last, written = model.initial_carry(1), word_pieces.BEGIN, []
+    symbols = np.int32([ids + [word_pieces.PAD] * (12 - len(ids))])
     limit = translation.GROWTH * len(ids) + translation.SPARE
+    width = translation.GROWTH * 12 + translation.SPARE
+    begun = np.full((1, width), word_pieces.BEGIN, np.int32)
+    written = []
     while len(written) < limit - 1:
-      carry, logits, _ = model.decode(carry, memory, jnp.array([[last]]))
-      logits = logits[0, 0].at[jnp.array([0, 2])].set(-jnp.inf)
-      last = int(jnp.argmax(logits))
+      begun[0, 1 : len(written) + 1] = written
+      logits = logits_of(task)(variables, symbols, begun)
+      logits = np.array(logits[0, len(written)])
+      logits[[word_pieces.PAD, word_pieces.BEGIN]] = -np.inf
+      last = int(logits.argmax())
       if last == word_pieces.END:
         break
       written.append(last)
