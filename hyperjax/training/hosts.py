@@ -27,6 +27,7 @@ from hyperjax.types import PyTree
 T = TypeVar('T')
 MESSAGE_BYTES = 2048  # of an error that goes round
 SECONDS_TO_LEAVE = 10.0
+SECONDS_TO_END = 0.5  # of a process that has nothing more to do
 HEARTBEAT_SECONDS = 60  # without a sign of life, after which one is gone
 # What tells on which of how many processes of one job this is.
 LAUNCHERS = {
@@ -328,9 +329,26 @@ def leave(exit_code: int, *, together: bool) -> None:
     client = multihost.get_jax_distributed_client()
     with contextlib.suppress(Exception):
       client.wait_at_barrier('leave', int(1000 * SECONDS_TO_LEAVE))
+      _leave_last(client)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(exit_code)
+
+
+def _leave_last(client: Any) -> None:
+  """Lets all others end before process 0 does.
+
+  It has the service that they are connected to, and without which XLA aborts
+  them.
+  """
+  if not is_primary():
+    client.key_value_set(f'left/{index()}', '')  # and then it ends at once
+    return
+  deadline = time.monotonic() + SECONDS_TO_LEAVE
+  for number in range(1, count()):
+    seconds = max(0.0, deadline - time.monotonic())
+    client.blocking_key_value_get(f'left/{number}', int(1000 * seconds))
+  time.sleep(SECONDS_TO_END)
 
 
 def token() -> bytes:
