@@ -73,9 +73,9 @@ def image_model(images):
   return config
 
 
-def translation_model(pairs):
+def translation_model(pairs, row, num_layers):
   """The network of GNMT, scaled down."""
-  config = configs.load('configs/wmt14_enfr.py:gnmt_hyper_lstm,small')
+  config = configs.load(f'configs/wmt14_enfr.py:{row},small')
   del config.data.dir
   config.data.update(
     {
@@ -89,13 +89,15 @@ def translation_model(pairs):
   )
   config.model.update(
     {
+      'num_layers': num_layers,
+      'num_encoder_layers': num_layers,
       'hidden_size': 16,
       'embedding_size': 16,
       'attention_size': 16,
-      'hyper_size': 8,
-      'z_size': 4,
     }
   )
+  if 'hyper' in row:
+    config.model.update({'hyper_size': 8, 'z_size': 4})
   return config
 
 
@@ -242,7 +244,8 @@ def main(names, text_file, images, pairs, folder):
     'text': lambda: each(language_model(text_file), MESHES),
     'images': lambda: each(image_model(images), two),
     'seeds': lambda: each(lstm(num_seeds=2), MESHES, accumulate_steps=2),
-    'translation': lambda: each(translation_model(pairs), two),
+    'translation': lambda: each(translation_model(pairs, 'gnmt_lstm', 1), two),
+    'gnmt': lambda: each(translation_model(pairs, 'gnmt_hyper_lstm', 3), two),
     'accumulated': lambda: each(lstm(), two, accumulate_steps=2),
     'moved': lambda: moved(lstm(), folder),
     'rest': rest,

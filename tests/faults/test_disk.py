@@ -10,6 +10,7 @@ import pytest
 from hyperjax import run
 from hyperjax.errors import DiskError
 from hyperjax.training import disk
+from hyperjax.training.checkpoint import Checkpointer
 from tests.faults import runs
 from tests.training.test_checkpoint import (
   collect_what_orbax_left,  # noqa: F401  # a fixture
@@ -88,27 +89,57 @@ def test_no_room_for_a_plain_file(tmp_path, make_tiny_config, name):
   assert run.train(config, tmp_path)['step'] == 20
 
 
-@pytest.mark.slow
-def test_a_workdir_that_becomes_read_only(data, whole, tmp_path):
-  """Root writes in spite of permissions, so an attribute is set instead."""
+@pytest.fixture
+def lock(tmp_path):
+  """Commands that make the folder of checkpoints read-only, and undo it."""
   folder = tmp_path / 'checkpoints'
-  lock, unlock = ('chmod a-w', 'chmod u+w')
-  if os.geteuid() == 0:
-    lock, unlock = ('chattr +i', 'chattr -i')
-  for command in (lock, unlock):
-    folder.mkdir(exist_ok=True)
-    if subprocess.run([*command.split(), folder]).returncode:
-      pytest.skip(f'{command} does not work here')
-  try:
-    process = runs.start(
-      'language',
-      data['language'],
-      tmp_path,
-      fault=f'command saving 3 {lock} {folder}',
+  folder.mkdir()
+  # Root writes in spite of permissions, so an attribute is set instead.
+  root = os.geteuid() == 0
+  commands = [
+    [*command.split(), str(folder)]
+    for command in (
+      ('chattr +i', 'chattr -i') if root else ('chmod a-w', 'chmod u+w')
     )
-    code, _, err = runs.end(process)
-  finally:
-    subprocess.run([*unlock.split(), folder], check=True)
+  ]
+  for command in commands:
+    if subprocess.run(command).returncode:
+      pytest.skip(f'{command[0]} does not work here')
+  yield commands
+  subprocess.run(commands[1], check=True)
+
+
+def test_checkpoints_that_become_read_only(
+  lock, tmp_path, make_tiny_config, monkeypatch
+):
+  config, save = make_tiny_config(), Checkpointer.save
+  config.model.cell = 'lstm'
+  config.train.update({'num_steps': 20, 'checkpoint_every': 5})
+
+  def save_and_lock(self, state, **options):
+    if state.step == 15:
+      subprocess.run(lock[0], check=True)
+    save(self, state, **options)
+
+  monkeypatch.setattr(Checkpointer, 'save', save_and_lock)
+  with pytest.raises(DiskError, match=r'not permitted|denied'):
+    run.train(config, tmp_path)
+  subprocess.run(lock[1], check=True)
+  monkeypatch.undo()
+  assert runs.checkpoints(tmp_path) in ([5], [5, 10])
+  assert run.train(config, tmp_path)['step'] == 20
+
+
+@pytest.mark.slow
+def test_a_workdir_that_becomes_read_only(lock, data, whole, tmp_path):
+  process = runs.start(
+    'language',
+    data['language'],
+    tmp_path,
+    fault=f'command saving 3 {" ".join(lock[0])}',
+  )
+  code, _, err = runs.end(process)
+  subprocess.run(lock[1], check=True)
   assert code == 74, err
   assert f'error: {tmp_path}' in err and 'Traceback' not in err
   assert runs.checkpoints(tmp_path) in ([10], [10, 20])

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from hyperjax import config as configs
+from hyperjax import run
+from hyperjax import workdir as files
 from hyperjax.errors import LostHostError, UserError
 from hyperjax.training import hosts
 from hyperjax.training.session import Session
@@ -131,24 +133,66 @@ def test_losing_another_process_is_told_from_other_errors(second_of_two):
     raise ValueError('incompatible shapes')
 
 
-def test_leaving_waits_at_a_barrier_that_no_collective_is_taken_for(
-  second_of_two, monkeypatch
-):
+@pytest.fixture
+def leaving(monkeypatch):
+  """Exit codes, and what jax's service was asked before."""
   calls = []
 
   class Client:
     def wait_at_barrier(self, name, milliseconds):
       calls.append((name, milliseconds))
-      raise RuntimeError('the first has gone')
 
-  monkeypatch.setattr(
-    hosts.multihost, 'get_jax_distributed_client', lambda: Client()
-  )
+    def key_value_set(self, key, value):
+      calls.append((key, value))
+
+    def blocking_key_value_get(self, key, milliseconds):
+      assert 9_000 < milliseconds <= 10_000
+      calls.append(key)
+
+  monkeypatch.setattr(hosts.multihost, 'get_jax_distributed_client', Client)
   monkeypatch.setattr('os._exit', calls.append)
   monkeypatch.setattr(hosts, 'gather', lambda _: pytest.fail('a collective'))
+  monkeypatch.setattr(hosts, 'SECONDS_TO_END', 0.0)
+  return calls, Client
+
+
+def test_leaving_waits_at_a_barrier_that_no_collective_is_taken_for(
+  second_of_two, leaving
+):
+  calls, _ = leaving
   hosts.leave(75, together=False)
   hosts.leave(143, together=True)
-  assert calls == [75, ('leave', 10_000), 143]
+  assert calls == [75, ('leave', 10_000), ('left/1', ''), 143]
+
+
+def test_process_0_leaves_last(second_of_two, leaving, monkeypatch):
+  calls, _ = leaving
+  monkeypatch.setattr(hosts, 'index', lambda: 0)
+  monkeypatch.setattr(hosts, 'count', lambda: 3)
+  hosts.leave(143, together=True)
+  assert calls == [('leave', 10_000), 'left/1', 'left/2', 143]
+
+
+def test_leaving_does_not_hang_on_one_that_has_gone(
+  second_of_two, leaving, monkeypatch
+):
+  calls, client = leaving
+
+  def wait_at_barrier(*_):
+    raise RuntimeError('the first has gone')
+
+  monkeypatch.setattr(client, 'wait_at_barrier', wait_at_barrier)
+  hosts.leave(143, together=True)
+  assert calls == [143]
+
+
+def test_a_run_that_only_one_finds_finished_is_refused(
+  second_of_two, make_tiny_config, tmp_path
+):
+  second_of_two += [said(''), None, list(files.digest({'step': 20}))]
+  with pytest.raises(UserError, match='0 and 1 of this run differ in what the'):
+    run.train(make_tiny_config(), tmp_path)
+  assert second_of_two == []
 
 
 def test_a_session_that_lost_a_process_does_not_wait_for_its_save(
