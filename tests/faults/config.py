@@ -16,6 +16,7 @@ to suffer it, and the package needs no hooks for it. `$FAULT` names it:
 import errno
 import functools
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -30,6 +31,7 @@ from hyperjax.training.checkpoint import Checkpointer
 from hyperjax.training.session import Session
 from hyperjax.training.writers import MetricsWriter
 
+CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 VARIABLE = 'FAULT'
 # What of the package is at work in each phase; else a process is starting.
 PHASES = {
@@ -45,7 +47,7 @@ PHASES = {
 
 
 def language():
-  config = load('configs/text.py:lstm')
+  config = load(f'{CONFIGS}/text.py:lstm')
   config.data.update(
     {'path': '', 'batch_size': 4, 'sequence_length': 16, 'vocab_size': 16}
   )
@@ -58,7 +60,7 @@ def language():
 
 
 def images():
-  config = load('configs/cifar10.py:hyper_wrn_40_1,images')
+  config = load(f'{CONFIGS}/cifar10.py:hyper_wrn_40_1,images')
   config.data.update(
     {
       'image_shape': (8, 8, 3),

@@ -6,14 +6,18 @@ from hyperjax import run
 from hyperjax import workdir as files
 from hyperjax.errors import RunDivergedError, UserError
 from tests.faults import runs
+from tests.training.test_checkpoint import (
+  collect_what_orbax_left,  # noqa: F401  # a fixture
+  pytestmark,  # noqa: F401
+)
 
 # At step 25 the rate becomes such that no number survives it.
 BREAKS = {'boundaries': (25,), 'rates': (1e30,)}
 
 
-@pytest.fixture
-def breaking(make_tiny_config):
-  """A config of 40 steps with checkpoints at 10, 20, ... and a restart."""
+@pytest.fixture(scope='module')
+def make(make_tiny_config):
+  """Makes configs of 40 steps, checkpoints at 10, 20, ... and a restart."""
   config = make_tiny_config()
   config.model.cell = 'lstm'
   config.optimizer.update(
@@ -29,7 +33,19 @@ def breaking(make_tiny_config):
   config.train.update(
     {'num_steps': 40, 'max_restarts': 1, 'restart_factor': 1e-30}
   )
-  return config
+  return config.copy_and_resolve_references
+
+
+@pytest.fixture
+def breaking(make):
+  return make()
+
+
+@pytest.fixture(scope='module')
+def whole(make, tmp_path_factory):
+  """The workdir of a run that restarted, its result, and what it said."""
+  workdir = tmp_path_factory.mktemp('whole')
+  return workdir, *runs.train(make(), workdir)
 
 
 def test_it_stops_and_names_the_step_and_the_checkpoint(breaking, tmp_path):
@@ -46,32 +62,31 @@ def test_it_stops_and_names_the_step_and_the_checkpoint(breaking, tmp_path):
   assert run.train(breaking, tmp_path)['step'] == 40
 
 
-def test_it_goes_on_with_a_lower_rate(breaking, tmp_path, capsys):
-  result = run.train(breaking, tmp_path)
-  assert 'restart 1 of 1: from step 20 on' in capsys.readouterr().err
+def test_it_goes_on_with_a_lower_rate(breaking, whole):
+  workdir, result, said = whole
+  assert 'restart 1 of 1: from step 20 on' in said
   assert result['step'] == 40
   assert result['restart_1/step'] == 20
   assert result['restart_1/factor'] == 1e-30
   assert 25 <= result['restart_1/diverged_at'] < 30
   rates = {
     line['step']: line['train/learning_rate']
-    for line in runs.lines(tmp_path)
+    for line in runs.lines(workdir)
     if 'train/learning_rate' in line
   }
   assert sorted(rates) == list(range(5, 41, 5))
   assert [rates[step] for step in (5, 20)] == pytest.approx([0.1, 0.1])
   assert rates[25] == pytest.approx(1e-31)
   assert [rates[step] for step in (30, 40)] == pytest.approx([1.0, 1.0])
-  assert run.train(breaking, tmp_path) == result
+  assert run.train(breaking, workdir) == result
 
 
 @pytest.mark.parametrize(
   'written', [pytest.param(False, marks=pytest.mark.slow), True]
 )
 def test_killed_between_divergence_and_restart(
-  breaking, tmp_path, monkeypatch, written
+  breaking, whole, tmp_path, monkeypatch, written
 ):
-  expected = run.train(breaking, tmp_path / 'whole')
 
   class KilledError(Exception):
     pass
@@ -86,28 +101,25 @@ def test_killed_between_divergence_and_restart(
   with monkeypatch.context() as patch:
     patch.setattr(files, 'write_restarts', write_and_die)
     with pytest.raises(KilledError):
-      run.train(breaking, tmp_path / 'killed')
-  assert run.train(breaking, tmp_path / 'killed') == expected
-  assert runs.differences(tmp_path / 'killed', tmp_path / 'whole') == []
+      run.train(breaking, tmp_path)
+  assert run.train(breaking, tmp_path) == whole[1]
+  assert runs.differences(tmp_path, whole[0]) == []
 
 
 @pytest.mark.slow
 def test_an_older_checkpoint_is_gone_on_from_at_its_own_rate(
-  breaking, tmp_path, monkeypatch
+  breaking, whole, tmp_path
 ):
   """The rate is lowered from a step on, not from a moment on."""
-  expected = run.train(breaking, tmp_path / 'whole')
   short = breaking.copy_and_resolve_references()
   short.train.num_steps = 20
-  run.train(short, tmp_path / 'run')
-  (tmp_path / 'run' / 'result.json').unlink()
-  for path in (tmp_path / 'run' / 'checkpoints' / '20').rglob('*'):
+  run.train(short, tmp_path)
+  (tmp_path / 'result.json').unlink()
+  for path in (tmp_path / 'checkpoints' / '20').rglob('*'):
     if path.parent.name == 'd':
       path.write_bytes(b'')
-  files.write_restarts(
-    tmp_path / 'run', files.read_restarts(tmp_path / 'whole')
-  )
-  assert run.train(breaking, tmp_path / 'run') == expected
+  files.write_restarts(tmp_path, files.read_restarts(whole[0]))
+  assert run.train(breaking, tmp_path) == whole[1]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from hyperjax.errors import UserError
 from hyperjax.training.loop import ECHO_SECONDS
 from tests.faults import runs
 
@@ -40,13 +41,18 @@ def test_a_signal_saves_and_changes_nothing(
   assert runs.differences(tmp_path, whole(kind)) == []
 
 
-def test_a_second_signal_leaves_at_once(data, tmp_path):
-  """Here the first waits for a disk that never answers."""
+def test_a_second_process_is_kept_out_and_a_second_signal_leaves_at_once(
+  data, tmp_path
+):
+  """Here the first ones wait for a disk that never answers."""
   process = runs.start(
     'language', data['language'], tmp_path, fault='stuck saving 2'
   )
   assert runs.wait_for(lambda: runs.checkpoints(tmp_path), process)
   assert runs.wait_for(lambda: runs.unfinished(tmp_path), process)
+  with pytest.raises(UserError) as error:
+    runs.finish('language', data['language'], tmp_path)
+  assert str(error.value) == f'{tmp_path}: another process trains here'
   process.send_signal(signal.SIGTERM)
   time.sleep(ECHO_SECONDS + 1)
   assert process.poll() is None
@@ -55,15 +61,3 @@ def test_a_second_signal_leaves_at_once(data, tmp_path):
   assert code == 143, err
   assert 'stopped at once' in err and 'Traceback' not in err
   assert runs.checkpoints(tmp_path) == [10]
-
-
-def test_a_second_process_is_kept_out(data, tmp_path):
-  first = runs.start(
-    'language', data['language'], tmp_path, fault='stuck saving 2'
-  )
-  assert runs.wait_for(lambda: runs.checkpoints(tmp_path), first)
-  second = runs.start('language', data['language'], tmp_path)
-  code, _, err = runs.end(second)
-  runs.kill(first)
-  assert code == 2
-  assert err.endswith(f'error: {tmp_path}: another process trains here\n')

@@ -10,7 +10,7 @@ from hyperjax import config as configs
 from hyperjax import run
 from hyperjax import workdir as files
 from hyperjax.errors import LostHostError, UserError
-from hyperjax.training import hosts
+from hyperjax.training import hosts, session
 from hyperjax.training.session import Session
 from hyperjax.training.writers import NoWriter
 
@@ -195,18 +195,35 @@ def test_a_run_that_only_one_finds_finished_is_refused(
   assert second_of_two == []
 
 
+def test_processes_with_other_folders_are_refused(
+  second_of_two, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(session, 'SECONDS_UNTIL_SEEN', 0.0)
+  token = [7] * 8
+  second_of_two += [token, said(''), said('')]
+  with (
+    contextlib.ExitStack() as stack,
+    pytest.raises(UserError, match='that all hosts share'),
+  ):
+    session._lock(tmp_path, stack)
+  (tmp_path / 'lock').write_bytes(bytes(token))
+  second_of_two += [token, said(''), said('')]
+  session._lock(tmp_path, stack)
+  assert second_of_two == []
+
+
 def test_a_session_that_lost_a_process_does_not_wait_for_its_save(
   second_of_two,
 ):
-  session, closed = object.__new__(Session), []
-  session._writer = NoWriter()
-  session._closing = contextlib.ExitStack()
-  session._closing.callback(closed.append, 'checkpoints')
-  with pytest.raises(ValueError, match='Gloo'), session:
+  lost, closed = object.__new__(Session), []
+  lost._writer = NoWriter()
+  lost._closing = contextlib.ExitStack()
+  lost._closing.callback(closed.append, 'checkpoints')
+  with pytest.raises(ValueError, match='Gloo'), lost:
     raise ValueError('Gloo all-reduce failed')
   assert not closed
-  session._closing.callback(closed.append, 'checkpoints')
-  with pytest.raises(ValueError, match='shapes'), session:
+  lost._closing.callback(closed.append, 'checkpoints')
+  with pytest.raises(ValueError, match='shapes'), lost:
     raise ValueError('incompatible shapes')
   assert closed == ['checkpoints']
 
