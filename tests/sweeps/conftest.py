@@ -3,11 +3,21 @@ import sys
 
 import pytest
 
+from hyperjax.sweeps import point
+from hyperjax.sweeps.engines import local, slurm
 from hyperjax.sweeps.space import grid
 from hyperjax.sweeps.sweep import Sweep
 
 STUB = pathlib.Path(__file__).with_name('stub.py')
 VALUES = (3.0, 1.0, 2.0, 4.0)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+  """Engines look more often, so that runs of stubs may be shorter."""
+  for module in (point, local):
+    monkeypatch.setattr(module, 'POLL_SECONDS', 0.02)
+  monkeypatch.setattr(slurm, 'POLL_SECONDS', 0.2)
 
 
 @pytest.fixture

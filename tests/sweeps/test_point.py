@@ -38,7 +38,7 @@ def test_a_finished_point_has_its_record(claimed):
 
 
 def test_a_pruned_point_is_stopped_and_says_so(make_sweep):
-  sweep = make_sweep(pause=0.5)
+  sweep = make_sweep(pause=0.1)
   with sweep.claim(0) as claim:
     record = run_point(
       sweep, 0, claim, lambda step, value: step >= 2, engine='local'
@@ -49,7 +49,7 @@ def test_a_pruned_point_is_stopped_and_says_so(make_sweep):
 
 
 def test_a_point_at_its_last_step_is_not_pruned(make_sweep):
-  sweep = make_sweep(pause=0.5)
+  sweep = make_sweep(pause=0.1)
   with sweep.claim(0) as claim:
     record = run_point(
       sweep, 0, claim, lambda step, value: step == 5, engine='local'
@@ -58,7 +58,7 @@ def test_a_point_at_its_last_step_is_not_pruned(make_sweep):
 
 
 def test_a_stopped_point_goes_on_with_what_it_has(make_sweep, starts):
-  sweep = make_sweep(pause=0.5)
+  sweep = make_sweep(pause=0.1)
   seen = []
   for stopping in (lambda: bool(seen), lambda: False):
     with sweep.claim(0) as claim:

@@ -80,7 +80,7 @@ def test_all_points_run_once_and_a_failed_one_again_with_retry(
 def test_nothing_runs_twice_after_a_kill_of_everything(
   make_sweep, starts, tmp_path
 ):
-  sweep = make_sweep((1.0, 2.0, 3.0, 4.0, 5.0), pause=0.3)
+  sweep = make_sweep((1.0, 2.0, 3.0, 4.0, 5.0), pause=0.1)
   parent = start(sweep, tmp_path)
   wait_for(lambda: len(records.read_all(sweep)) >= 2)
   before = records.read_all(sweep)
@@ -146,7 +146,7 @@ def test_points_of_ranges_are_chosen_and_learnt_from(make_sweep):
 
 
 def test_a_killed_point_stays_what_it_is(make_sweep, starts, tmp_path):
-  sweep = make_sweep(space=SPACE, num_points=3, pause=0.5)
+  sweep = make_sweep(space=SPACE, num_points=3, pause=0.1)
   parent = start(sweep, tmp_path)
   wait_for(lambda: len([x for x in starts(sweep).values() if x]) == 2)
   chosen = [sweep.point(0), sweep.point(1)]
@@ -169,7 +169,7 @@ def test_optuna_learns_of_points_that_ran_without_it(make_sweep):
 
 
 def test_runs_that_do_worse_are_pruned(make_sweep):
-  sweep = make_sweep((1.0, 1.1, 1.2, 1.3, 50.0), pause=0.2)
+  sweep = make_sweep((1.0, 1.1, 1.2, 1.3, 50.0), pause=0.1)
   local.build(workers=1, prune=True)(sweep)
   found = [record['status'] for record in records.read_all(sweep)]
   assert found == ['finished'] * 4 + ['pruned']
@@ -177,7 +177,7 @@ def test_runs_that_do_worse_are_pruned(make_sweep):
 
 
 def test_workers_take_turns_with_gpus(make_sweep):
-  sweep = make_sweep(pause=0.2)
+  sweep = make_sweep(pause=0.1)
   local.build(gpus=('4', '7'))(sweep)
   seen = {
     json.loads((sweep.workdir(k) / 'environment.json').read_text())['gpus']

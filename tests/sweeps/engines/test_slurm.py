@@ -30,13 +30,13 @@ def test_jobs_run_the_points_that_lack(make_sweep, starts, capsys):
 
 
 def test_a_preempted_job_stops_its_run_and_goes_on(make_sweep, starts):
-  sweep = make_sweep((1.0,), pause=1.0)
+  sweep = make_sweep((1.0,), pause=0.4)
   job = slurm.Job(sweep)
   old = signal.signal(
     signal.SIGALRM, lambda *_: again.append(job.checkpoint(0))
   )
   again = []
-  signal.setitimer(signal.ITIMER_REAL, 3.0)
+  signal.setitimer(signal.ITIMER_REAL, 1.0)
   try:
     job(0)
   finally:
