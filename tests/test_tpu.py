@@ -3,11 +3,15 @@
 import json
 import os
 import pathlib
+import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
 
 import pytest
+
+from hyperjax.errors import UserError
 
 FAKE = """#!{python}
 import json, os, pathlib, sys
@@ -28,26 +32,40 @@ TRAIN = ('python', '-m', 'hyperjax.main', '--config=a.py:b', '--workdir=/mnt/r')
 
 
 @pytest.fixture
-def launch(repository, tmp_path):
-  """Runs the script with the fake gcloud; returns how it ended."""
+def launch(repository, tmp_path, monkeypatch, forget, capfd):
+  """Runs the script with the fake gcloud; returns how it ended.
+
+  In this process, or with `started` in one of its own.
+  """
   folder = tmp_path / 'bin'
   folder.mkdir()
   fake = folder / 'gcloud'
   log = str(tmp_path / 'calls')
   fake.write_text(FAKE.format(python=sys.executable, log=log))
   fake.chmod(0o755)
+  monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+  monkeypatch.setenv('TMPDIR', str(tmp_path))
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
 
-  def run(*arguments: str, path: str = '', **environment: str):
-    path = path or f'{folder}:{os.environ["PATH"]}'
-    return subprocess.run(
-      [sys.executable, f'{repository}/scripts/tpu.py', *arguments],
-      env=os.environ | {'PATH': path, 'TMPDIR': str(tmp_path)} | environment,
-      capture_output=True,
-      text=True,
-      timeout=300,
-    )
+  def run(*arguments: str, started: bool = False, **environment: str):
+    for name, value in environment.items():
+      monkeypatch.setenv(name, value)
+    command = [f'{repository}/scripts/tpu.py', *arguments]
+    if started:
+      words = [sys.executable, *command]
+      return subprocess.run(words, capture_output=True, text=True, timeout=300)
+    code = 0
+    forget()
+    script = runpy.run_path(command[0])
+    try:
+      script['main'](script['parse'](command))
+    except UserError as error:  # as in `command_line.launch`
+      print(f'error: {error}', file=sys.stderr)
+      code = error.exit_code
+    return subprocess.CompletedProcess(command, code, *capfd.readouterr())
 
-  return run
+  yield run
+  forget()
 
 
 def calls(tmp_path: pathlib.Path) -> list[list[str]]:
@@ -64,7 +82,7 @@ def printed(text: str) -> list[list[str]]:
 
 def test_what_is_printed_is_what_is_run(launch, tmp_path):
   arguments = (*TPU, '--project=p', '--setup=mount "a b"')
-  shown = launch(*arguments, '--', *TRAIN)
+  shown = launch(*arguments, '--', *TRAIN, started=True)
   assert shown.returncode == 0, shown.stderr
   assert not calls(tmp_path)
   done = launch(*arguments, '--execute', '--', *TRAIN)
@@ -144,10 +162,12 @@ def test_a_request_that_is_refused_ends_in_one_line(launch, tmp_path, state):
 
 
 @pytest.mark.parametrize(
-  ('verb', 'action'), [('create', 'create'), ('scp', 'install')]
+  ('verb', 'action', 'started'),
+  [('create', 'create', False), ('scp', 'install', True)],
 )
-def test_the_first_failure_stops_all(launch, tmp_path, verb, action):
-  done = launch(*TPU, '--execute', '--', *TRAIN, FAILS_AT=verb)
+def test_the_first_failure_stops_all(launch, tmp_path, verb, action, started):
+  arguments = (*TPU, '--execute', '--', *TRAIN)
+  done = launch(*arguments, started=started, FAILS_AT=verb)
   assert done.returncode == 2
   (line,) = done.stderr.strip().splitlines()
   assert line.startswith(f'error: --action={action}: exit code 3 of gcloud')
@@ -188,6 +208,6 @@ def test_a_bad_command_line_ends_in_one_line(launch, arguments, words):
 
 
 def test_without_gcloud(launch, tmp_path):
-  done = launch(*TPU, '--execute', '--', *TRAIN, path=str(tmp_path))
+  done = launch(*TPU, '--execute', '--', *TRAIN, PATH=str(tmp_path))
   assert done.returncode == 2
   assert done.stderr.startswith('error: --execute: there is no gcloud')

@@ -1,7 +1,9 @@
 """scripts/sweep.py, as a user meets it."""
 
+import functools
 import json
 import os
+import runpy
 import shlex
 import signal
 import subprocess
@@ -9,7 +11,12 @@ import sys
 import textwrap
 import time
 
+import jax
 import pytest
+
+from hyperjax import command_line
+from hyperjax.errors import UserError
+from hyperjax.sweeps import sweep
 
 CONFIG = """
   from hyperjax.config import load
@@ -46,8 +53,8 @@ RANGES = """
 
 
 @pytest.fixture
-def start(repository, tmp_path, text_file):
-  """Starts a sweep of a config file in `tmp_path`."""
+def words(repository, tmp_path, text_file, monkeypatch):
+  """The script and its first arguments: a config file in `tmp_path`."""
   config, ranges = tmp_path / 'tiny.py', tmp_path / 'ranges.py'
   config.write_text(
     textwrap.dedent(CONFIG).format(
@@ -55,23 +62,47 @@ def start(repository, tmp_path, text_file):
     )
   )
   ranges.write_text(textwrap.dedent(RANGES))
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('PYTHONPATH', str(repository))
+  return (
+    *(f'{repository}/scripts/sweep.py', f'--config={config}'),
+    f'--sweepdir={tmp_path}/sweep',
+  )
 
-  def begin(*arguments, **environ):
-    return subprocess.Popen(
-      [
-        *(sys.executable, f'{repository}/scripts/sweep.py'),
-        *(f'--config={config}', f'--sweepdir={tmp_path}/sweep'),
-        *arguments,
-      ],
-      cwd=tmp_path,
-      env={**os.environ, 'PYTHONPATH': str(repository), **environ},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-      start_new_session=True,
-    )
 
-  return begin
+@pytest.fixture
+def start(words):
+  """Starts a sweep in a process of its own."""
+  return lambda *arguments: subprocess.Popen(
+    [sys.executable, *words, *arguments],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+
+
+@pytest.fixture
+def run(words, monkeypatch, forget, capsys):
+  """Runs a sweep in this process; returns its exit code and what it prints."""
+  # Other tests may want the accelerator, which a sweep leaves to its runs.
+  monkeypatch.setattr(jax.config, 'update', lambda name, value: None)
+
+  def run(*arguments):
+    command = [*words, *arguments]
+    monkeypatch.setattr(sys, 'argv', command)
+    monkeypatch.setattr(sys, 'path', [*sys.path])  # to which configs add
+    forget()
+    main = runpy.run_path(command[0])['main']
+    try:
+      code = main(command_line.parse_with_config(command))
+    except UserError as error:  # as in `command_line.launch`
+      print(f'error: {error}', file=sys.stderr)
+      code = error.exit_code
+    return code, *capsys.readouterr()
+
+  yield run
+  forget()
 
 
 def records(tmp_path):
@@ -93,15 +124,12 @@ BAD = [
 ]
 
 
-def test_bad_command_lines_end_in_one_line(start, tmp_path):
-  processes = [start(*arguments) for arguments, _ in BAD]
-  for (arguments, message), process in zip(BAD, processes, strict=True):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 2, (arguments, err)
-    assert out == '', arguments
-    assert err.startswith('error: '), err
-    assert len(err.strip().splitlines()) == 1, err
-    assert message in err
+@pytest.mark.parametrize(('arguments', 'message'), BAD)
+def test_bad_command_lines_end_in_one_line(run, tmp_path, arguments, message):
+  code, out, err = run(*arguments)
+  assert code == 2 and out == ''
+  assert err.startswith('error: ') and message in err
+  assert len(err.strip().splitlines()) == 1
   assert records(tmp_path) == []
 
 
@@ -110,17 +138,19 @@ def test_a_bad_point_starts_nothing(start, tmp_path):
     'def sweep():\n'
     "  return [{'model.hidden_size': size} for size in range(9, -1, -1)]\n"
   )
-  _, err = start('--space=bad.py').communicate(timeout=300)
+  process = start('--space=bad.py')
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 2 and out == ''
+  assert len(err.strip().splitlines()) == 1
   assert err.startswith(
     'error: point 9 (model.hidden_size=0): config.model.hidden_size'
   )
   assert not (tmp_path / 'sweep').exists()
 
 
-def test_a_dry_run_prints_the_commands_and_writes_nothing(start, tmp_path):
-  process = start('--dry_run', '--config.seed=3')
-  out, err = process.communicate(timeout=300)
-  assert process.returncode == 0, err
+def test_a_dry_run_prints_the_commands_and_writes_nothing(run, tmp_path):
+  code, out, err = run('--dry_run', '--config.seed=3')
+  assert code == 0, err
   commands = [shlex.split(line) for line in out.splitlines()]
   assert commands[1] == [
     *(sys.executable, '-m', 'hyperjax.main'),
@@ -134,37 +164,48 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(start, tmp_path):
   assert not (tmp_path / 'sweep').exists()
 
 
-def test_a_sweep_of_real_runs(start, tmp_path):
-  """Three points, one of which diverges; then that one again."""
-  process = start('--workers=2')
+def test_a_sweep_of_real_runs(start, run, tmp_path):
+  """Two points, one of which diverges; then that one again."""
+  (tmp_path / 'two.py').write_text(
+    'def sweep():\n'
+    "  return [{'optimizer.learning_rate': rate} for rate in (3e-2, 1e30)]\n"
+  )
+  process = start('--space=two.py', '--workers=2')
   out, err = process.communicate(timeout=300)
   assert process.returncode == 1, err
   found = records(tmp_path)
-  status = [record['status'] for record in found]
-  assert status == ['finished', 'failed', 'finished']
+  assert [record['status'] for record in found] == ['finished', 'failed']
   assert 'a metric is not finite' in found[1]['error']
-  values = sorted(r['value'] for r in found if r['value'] is not None)
-  shown = [line.split()[0] for line in out.splitlines()[1:3]]
-  assert shown == [f'{value:.4f}' for value in values]
-  assert out.splitlines()[3].startswith('failed: point 1 (learning_rate=1e+30')
+  best, failed = out.splitlines()[1:3]
+  assert best.split()[0] == f'{found[0]["value"]:.4f}'
+  assert failed.startswith('failed: point 1 (learning_rate=1e+30')
   assert found[0]['objective'] == 'valid/bits_per_char'
   assert found[0]['step'] == 20 and found[0]['versions']['jax']
-  for words in ([], ['--retry', '--point=1']):
-    process = start(*words)
-    again, err = process.communicate(timeout=300)
-    assert process.returncode == 1, err
-    if not words:
-      assert again == out and 'starts' not in err
+  code, again, err = run('--space=two.py')
+  assert code == 1 and again == out and 'starts' not in err
+  code, _, err = run('--space=two.py', '--retry', '--point=1')
+  assert code == 1
   assert 'error: ' in err and 'point 1 ends' in err  # the run's own words, too
   now = records(tmp_path)
   assert now[1].pop('engine') == 'point'
-  assert [now[k] for k in (0, 2)] == [found[k] for k in (0, 2)]
+  assert now[0] == found[0]
 
 
-def test_a_task_of_a_slurm_array_is_a_point(start, tmp_path):
-  process = start('--space=ranges.py', '--trials=2', SLURM_ARRAY_TASK_ID='1')
-  _, err = process.communicate(timeout=300)
-  assert process.returncode == 0, err
+def test_a_task_of_a_slurm_array_is_a_point(run, tmp_path, monkeypatch):
+  # In the place of its run, what one leaves.
+  result = {'step': 20, 'best_step': 20, 'valid/bits_per_char': 2.0}
+  write = (
+    'import pathlib, sys\n'
+    "folder = pathlib.Path(sys.argv[-1].removeprefix('--workdir='))\n"
+    'folder.mkdir(parents=True)\n'
+    f"(folder / 'result.json').write_text({json.dumps(result)!r})\n"
+  )
+  program = (sys.executable, '-c', write)
+  made = functools.partial(sweep.Sweep, program=program)
+  monkeypatch.setattr(sweep, 'Sweep', made)
+  monkeypatch.setenv('SLURM_ARRAY_TASK_ID', '1')
+  code, _, err = run('--space=ranges.py', '--trials=2')
+  assert code == 0, err
   assert 'point 1, by SLURM_ARRAY_TASK_ID' in err
   assert [record['point'] for record in records(tmp_path)] == [1]
 

@@ -54,9 +54,9 @@ def equal(first, second):
   return jax.tree.all(same)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope='module')  # it takes as long as the heap
 def collect_what_orbax_left():
-  """Here, where it is expected, and not in some later test."""
+  """Here, where it is expected, and not in some later file."""
   yield
   gc.collect()
 

@@ -169,7 +169,7 @@ def test_optuna_learns_of_points_that_ran_without_it(make_sweep):
 
 
 def test_runs_that_do_worse_are_pruned(make_sweep):
-  sweep = make_sweep((1.0, 1.1, 1.2, 1.3, 50.0), pause=0.1)
+  sweep = make_sweep((1.0, 1.1, 1.2, 1.3, 50.0), pause=0.2)
   local.build(workers=1, prune=True)(sweep)
   found = [record['status'] for record in records.read_all(sweep)]
   assert found == ['finished'] * 4 + ['pruned']
