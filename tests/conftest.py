@@ -19,6 +19,7 @@ from hyperjax.data import pen_lines, stroke_files
 from tests.costs import Costs
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
+REAL_FILES = pathlib.Path(os.environ.get('HYPERJAX_DATA_DIR') or '/nowhere')
 SIZES = {'train': 8, 'valid': 3, 'test': 2}  # of `lines_file`
 
 
@@ -74,6 +75,13 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
   # The small files come last, so that no worker ends long before the others.
   items.sort(key=lambda item: not is_large(item.path))
+
+
+def pytest_runtest_setup(item):
+  for marker in item.iter_markers('data'):
+    for name in marker.args:
+      if not (REAL_FILES / name).exists():
+        pytest.skip(f'needs {name} under $HYPERJAX_DATA_DIR')
 
 
 @pytest.fixture

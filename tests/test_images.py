@@ -166,7 +166,7 @@ def test_what_is_wrong_is_named(repository, folder, tmp_path, fields, words):
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.data
+@pytest.mark.data('mnist')
 def test_mnist_trains_from_its_published_files(repository, tmp_path):
   config = load(f'{repository}/configs/mnist.py:mlp,budget=0.02')
   result = run.train(config, tmp_path)

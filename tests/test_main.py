@@ -1,7 +1,6 @@
 """The command line, as a user meets it."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -257,8 +256,6 @@ SMALLER = (
 @pytest.fixture
 def smoke(repository, tmp_path):
   """Arguments of the smoke run on Penn Treebank, and its folder."""
-  if not os.path.isdir(f'{os.environ.get("HYPERJAX_DATA_DIR", "")}/ptb'):
-    pytest.skip('no ptb/ under $HYPERJAX_DATA_DIR')
   config = f'--config={repository}/configs/ptb.py:ln_hyper_lstm,smoke'
   return (config, f'--workdir={tmp_path}/run'), tmp_path / 'run'
 
@@ -266,7 +263,7 @@ def smoke(repository, tmp_path):
 MODES = ('train', 'evaluate', 'sample')
 
 
-@pytest.mark.data
+@pytest.mark.data('ptb')
 def test_a_smaller_smoke_run_on_penn_treebank(smoke, parse, forget, capsys):
   """The commands in this process; tests/faults has what is killed."""
   outs = {}
@@ -280,7 +277,7 @@ def test_a_smaller_smoke_run_on_penn_treebank(smoke, parse, forget, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.data
+@pytest.mark.data('ptb')
 def test_the_smoke_run_on_penn_treebank(repository, smoke):
   arguments, workdir = smoke
   process = start(*arguments, cwd=repository)

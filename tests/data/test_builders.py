@@ -25,6 +25,7 @@ from absl import flags
 
 from hyperjax.data import cifar10, enwik8, mnist, prepared, ptb
 from hyperjax.errors import UserError
+from tests.conftest import REAL_FILES
 
 TEXTS = ['ptb', 'enwik8']
 IMAGES = ['mnist', 'cifar10']
@@ -43,7 +44,6 @@ DAMAGED = {  # the download that is damaged
   'mnist': 't10k-images-idx3-ubyte.gz',
   'cifar10': 'cifar-10-binary.tar.gz',
 }
-REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
 
 
 def zipped(text):
@@ -667,27 +667,24 @@ def test_the_script_prints_a_users_error_in_one_line(tmp_path):
   assert done.stderr.count('\n') == 1
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
   ('name', 'lines'),
   [
-    (
-      'ptb',
-      [
+    pytest.param(name, lines, marks=pytest.mark.data(name))
+    for name, lines in {
+      'ptb': [
         'train: 5,101,618 bytes',
         'valid: 399,782 bytes',
         'test: 449,945 bytes',
       ],
-    ),
-    ('mnist', ['train: 60,000 images', 'test: 10,000 images']),
+      'mnist': ['train: 60,000 images', 'test: 10,000 images'],
+    }.items()
   ],
 )
 def test_the_script_prepares_the_real_files(
   repository, tmp_path, monkeypatch, capsys, name, lines
 ):
-  raw_dir = os.path.join(REAL_FILES, name)
-  if not REAL_FILES or not os.path.isdir(raw_dir):
-    pytest.skip(f'needs {name}/ under $HYPERJAX_DATA_DIR')
+  raw_dir = REAL_FILES / name
   given = [f'--name={name}', f'--raw_dir={raw_dir}', f'--data_dir={tmp_path}']
   # Flags of its own, for others' have the same names.
   own = flags.FlagValues()

@@ -1,8 +1,6 @@
 import hashlib
 import io
 import json
-import os
-import pathlib
 import zipfile
 
 import numpy as np
@@ -10,10 +8,10 @@ import pytest
 
 from hyperjax.data import enwik8
 from hyperjax.errors import UserError
+from tests.conftest import REAL_FILES
 
 SMALL = 20_000
 BYTES = bytes(range(30, 235))  # 205 of them
-REAL_FILES = pathlib.Path(os.environ.get('HYPERJAX_DATA_DIR') or '/nowhere')
 
 
 def text_of(size=SMALL, symbols=BYTES, seed=0):
@@ -227,21 +225,17 @@ def test_a_folder_and_a_sample_are_one_too_many(folder):
   assert 'config.data.path' in message
 
 
-@pytest.mark.data
+@pytest.mark.data('enwik8')
 def test_the_real_file():
-  if not (REAL_FILES / 'enwik8').is_dir():
-    pytest.skip('needs enwik8/ under $HYPERJAX_DATA_DIR')
   source = build(REAL_FILES / 'enwik8', batch_size=128, sequence_length=250)
   assert source.meta['name'] == 'enwik8'
   assert len(source.meta['alphabet']) == 205
   assert sum(source.meta['sizes'].values()) == 100_000_000
 
 
-@pytest.mark.data
+@pytest.mark.data('enwiki_sample')
 def test_the_real_sample():
   path = REAL_FILES / 'enwiki_sample' / 'enwiki-shortened.xml'
-  if not path.exists():
-    pytest.skip(f'needs {path}')
   source = build(path=path)
   assert len(source.meta['alphabet']) == 205
   assert max(symbols.max() for symbols in source.symbols.values()) == 200

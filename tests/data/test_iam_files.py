@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 from hyperjax.data import iam_files
 from hyperjax.data.iam_files import protocol_splits, read_raw
 from hyperjax.errors import UserError
+from tests.conftest import REAL_FILES
 from tests.iam_layout import (
   FORMS,
   LISTS,
@@ -33,7 +32,6 @@ SPLITS = {  # the names of the lines, in their order
   'testset_f': ['e01-005-01', 'e01-005-02', 'e01-005-03'],
   'unlisted': ['f01-006-01'],
 }
-REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
 
 
 @pytest.fixture
@@ -443,11 +441,9 @@ def test_a_hash_is_of_all_that_a_corpus_holds(folder):
   assert len(hashes) == 7
 
 
-@pytest.mark.data
+@pytest.mark.data('iam_ondb')
 def test_the_real_files_are_all_there():
-  folder = pathlib.Path(REAL_FILES, 'iam_ondb')
-  if not REAL_FILES or not folder.is_dir():
-    pytest.skip('needs iam_ondb/ under $HYPERJAX_DATA_DIR')
+  folder = REAL_FILES / 'iam_ondb'
   if (folder / 'SYNTHETIC').exists():
     pytest.skip('iam_ondb/ has synthetic lines')
   corpus = read_raw(folder)

@@ -1,8 +1,6 @@
 import functools
 import json
 import logging
-import os
-import pathlib
 import shutil
 
 import jax
@@ -13,9 +11,9 @@ import pytest
 from hyperjax.data import iam_files, iam_ondb, pen_font, prepared
 from hyperjax.errors import UserError
 from hyperjax.nn.unroll import steps_run
+from tests.conftest import REAL_FILES
 from tests.iam_layout import strokes_path, write, write_corpus
 
-REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
 NAME = 'strokes in the layout of IAM-OnDB'
 # By `iam_layout.LISTS`, which are in this order in the protocols.
 NAMES = {
@@ -224,14 +222,12 @@ def test_y_is_upwards(raw):
   )
 
 
-@pytest.mark.data
+@pytest.mark.data('iam_ondb')
 def test_the_real_files(monkeypatch):
-  folder = pathlib.Path(REAL_FILES, 'iam_ondb')
-  if not REAL_FILES or not folder.is_dir():
-    pytest.skip('needs iam_ondb/ under $HYPERJAX_DATA_DIR')
+  folder = REAL_FILES / 'iam_ondb'
   if (folder / pen_font.MARK).exists():
     pytest.skip('iam_ondb/ has synthetic lines')
-  monkeypatch.setenv('HYPERJAX_DATA_DIR', REAL_FILES)
+  monkeypatch.setenv('HYPERJAX_DATA_DIR', str(REAL_FILES))
   source = iam_ondb.build(batch_size=32, scale_range=0.1)
   meta = source.meta
   assert meta['name'] == 'IAM-OnDB'

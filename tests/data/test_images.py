@@ -3,8 +3,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import pathlib
 import struct
 import tarfile
 import zlib
@@ -19,8 +17,7 @@ from hyperjax.data import image_files, images
 from hyperjax.errors import UserError
 from hyperjax.ops.augment import crop_and_flip
 from hyperjax.ops.random import stream
-
-REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
+from tests.conftest import REAL_FILES
 
 
 def numbered(count, shape=(4, 5, 3), seed=0):
@@ -543,11 +540,9 @@ def test_a_broken_archive_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.slow
-@pytest.mark.data
+@pytest.mark.data('cifar10_jpeg')
 def test_the_real_jpeg_copy_of_cifar10():
-  path = pathlib.Path(REAL_FILES) / 'cifar10_jpeg' / 'cifar10_jpeg.tar.xz'
-  if not REAL_FILES or not path.is_file():
-    pytest.skip('needs cifar10_jpeg/ under $HYPERJAX_DATA_DIR')
+  path = REAL_FILES / 'cifar10_jpeg' / 'cifar10_jpeg.tar.xz'
   source = images.build(path=str(path), batch_size=128, num_classes=10)
   assert source.meta['name'] == 'cifar10_jpeg: JPEG images'
   assert source.meta['shape'] == [32, 32, 3]

@@ -1,8 +1,6 @@
 import gzip
 import hashlib
 import json
-import os
-import pathlib
 import struct
 
 import numpy as np
@@ -12,7 +10,6 @@ from hyperjax.data import mnist
 from hyperjax.errors import UserError
 
 COUNTS = {'train': 40, 'test': 20}
-REAL_FILES = os.environ.get('HYPERJAX_DATA_DIR', '')
 
 
 def idx(array):
@@ -229,10 +226,8 @@ def test_the_records_are_labels_and_pixels(folder):
     assert mnist.read_records(folder)[split] == expected
 
 
-@pytest.mark.data
+@pytest.mark.data('mnist')
 def test_the_real_files():
-  if not REAL_FILES or not (pathlib.Path(REAL_FILES) / 'mnist').is_dir():
-    pytest.skip('needs mnist/ under $HYPERJAX_DATA_DIR')
   source = mnist.build(batch_size=1000, pad=1)
   assert source.meta['sizes'] == {
     'train': 55_000,

@@ -1,7 +1,5 @@
 import gzip
 import hashlib
-import os
-import pathlib
 
 import pytest
 
@@ -130,11 +128,8 @@ def test_a_missing_or_damaged_file_is_named(folder, stem, language):
   assert f'{path.with_suffix("")}[.gz]: No such file' in refusal(folder)
 
 
-@pytest.mark.data
+@pytest.mark.data('multi30k')
 def test_the_real_files(tmp_path, monkeypatch):
-  root = os.environ.get('HYPERJAX_DATA_DIR', '')
-  if not root or not (pathlib.Path(root) / 'multi30k').is_dir():
-    pytest.skip('needs multi30k/ under $HYPERJAX_DATA_DIR')
   monkeypatch.setenv('HYPERJAX_CACHE_DIR', str(tmp_path))
   source = build(tokens_per_batch=2_500, vocab_size=4_000, num_buckets=6)
   assert source.meta['sizes'] == {

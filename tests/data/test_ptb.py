@@ -1,6 +1,4 @@
 import hashlib
-import os
-import pathlib
 
 import pytest
 
@@ -136,11 +134,8 @@ def test_dummies_of_the_real_sizes_are_altered(tmp_path):
   assert f'{tmp_path / "ptb.train.txt"}: altered' in refusal(tmp_path)
 
 
-@pytest.mark.data
+@pytest.mark.data('ptb')
 def test_the_real_files():
-  root = os.environ.get('HYPERJAX_DATA_DIR', '')
-  if not root or not (pathlib.Path(root) / 'ptb').is_dir():
-    pytest.skip('needs ptb/ under $HYPERJAX_DATA_DIR')
   source = ptb.build(batch_size=128, sequence_length=100)
   assert source.meta['sizes'] == {
     'train': 5_101_618,
