@@ -13,6 +13,8 @@ from hyperjax import by_name
 from hyperjax.budget import largest_width
 from hyperjax.config import validate
 from hyperjax.errors import UserError
+from hyperjax.nn.unroll import loops_on
+from hyperjax.ops.target import ONE_GPU
 from hyperjax.training import optimizer as optimizers
 from hyperjax.training import sharding
 from hyperjax.types import Source, Task, Variables
@@ -124,11 +126,11 @@ def build_layout(config: ConfigDict, task: Task) -> sharding.Layout:
     batch_size=config.data.batch_size,
     accumulate_steps=config.train.accumulate_steps,
   )
-  kernels = config.get('unroll', {}).get('kernels', 'xla')
-  if layout.mesh.size > 1 and kernels != 'xla':
+  kernels = config.get('unroll', {}).get('kernels', 'auto')
+  if layout.mesh.size > 1 and kernels not in ('auto', 'xla'):
     raise UserError(
       f"config.unroll.kernels: '{kernels}' runs on one device, and "
-      f"config.mesh has {layout.mesh.size}; set it to 'xla'"
+      f"config.mesh has {layout.mesh.size}; set it to 'auto'"
     )
   if layout.mesh.shape['model'] > 1:
     sharding.check_rules(layout, shapes_of(task))
@@ -138,7 +140,8 @@ def build_layout(config: ConfigDict, task: Task) -> sharding.Layout:
 def describe(config: ConfigDict) -> str:
   """A table of the parameters; needs no data and allocates nothing."""
   config = resolve(config)
-  variables = shapes_of(build_task(config))
+  task = build_task(config)
+  variables = shapes_of(task)
   leaves = jax.tree_util.tree_leaves_with_path(variables.params)
   rows = [
     (
@@ -158,6 +161,9 @@ def describe(config: ConfigDict) -> str:
       f'hidden_size {config.model.hidden_size} meets the parameter budget of '
       f'{budget:,}'
     )
+  if 'unroll' in config:
+    loops = loops_on(ONE_GPU, task.merge(variables), config.unroll)
+    lines += [f'{path} on one NVIDIA GPU: {loop}' for path, loop in loops]
   return '\n'.join([*lines, f'total parameters: {count(variables.params):,}'])
 
 

@@ -5,6 +5,7 @@ import random
 from tests import environment  # noqa: F401  # before anything imports jax
 
 # isort: split
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -78,6 +79,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
+  if item.get_closest_marker('gpu') and jax.default_backend() != 'gpu':
+    pytest.skip('needs an NVIDIA GPU')
   for marker in item.iter_markers('data'):
     for name in marker.args:
       if not (REAL_FILES / name).exists():

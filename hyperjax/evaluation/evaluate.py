@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hyperjax.ops import target
 from hyperjax.training import hosts, sharding
 from hyperjax.training.metrics import Mean, read
 from hyperjax.training.progress import track
@@ -34,6 +35,7 @@ def make_step(
 ) -> Callable[[PyTree, PyTree, Carry, Batch], tuple[Carry, Metrics]]:
   """Builds `step(params, state, carry, batch)`, jitted; see `Evaluator`."""
 
+  @target.compiling_for(layout and layout.mesh)
   def step(params, state, carry, batch):
     rows = sharding.num_rows(batch)
     if 'fresh' in batch:

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from hyperjax import by_name
 from hyperjax.errors import UserError, did_you_mean
-from hyperjax.nn.unroll import REMAT
+from hyperjax.nn.unroll import KERNELS, REMAT, kernels_of
 from hyperjax.types import Cell
 
 
@@ -96,10 +96,14 @@ def build_cells(
         build_cell, options, given, field='config.model', what=f"cell '{cell}'"
       )
     cells.append(build_cell(**given, **options))
+  try:
+    kernels_of(cells[0], unroll['kernels'], unroll.get('defer', True))
+  except ValueError as error:
+    raise UserError(f'config.unroll.kernels: {error}') from error
   return cells, unroll
 
 
-def _unroll_options(build_cell, cell, kernels='xla', **options):
+def _unroll_options(build_cell, cell, kernels='auto', **options):
   """(options of `nn.unroll`, options of the cell), from `config.unroll`."""
   known = 'remat', 'defer', 'kernels'
   for name in options:
@@ -111,11 +115,15 @@ def _unroll_options(build_cell, cell, kernels='xla', **options):
     raise UserError(
       f"config.unroll.remat: no '{remat}'{did_you_mean(remat, REMAT)}"
     )
-  if kernels == 'xla':
-    return options, {}
+  if kernels not in (known := (*KERNELS, 'pallas')):
+    raise UserError(
+      f"config.unroll.kernels: no '{kernels}'{did_you_mean(kernels, known)}"
+    )
+  if kernels != 'pallas':
+    return {**options, 'kernels': kernels}, {}
   if 'kernels' not in by_name.options_of(build_cell):
     raise UserError(
       f"config.unroll.kernels is '{kernels}', but cell '{cell}' has no such "
       f"option; set it to 'xla'"
     )
-  return options, {'kernels': kernels}
+  return {**options, 'kernels': 'xla'}, {'kernels': kernels}

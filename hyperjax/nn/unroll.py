@@ -1,7 +1,8 @@
 """The one scan over time."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,11 @@ from flax import nnx
 from jax import Array, lax
 
 from hyperjax.nn.linear import PRODUCT, Product
-from hyperjax.ops import deferred
+from hyperjax.ops import deferred, target
 from hyperjax.ops.norm import STATISTIC
 from hyperjax.ops.onehot import OneHot
 from hyperjax.ops.product import is_weight_first, kernel_gradient
+from hyperjax.ops.target import Target
 from hyperjax.types import Carry, Cell, PyTree
 
 # Rows of batch and time whose weight gradients are formed by one matmul: enough
@@ -22,6 +24,7 @@ CHUNK_ROWS = 4096
 # The same where sequences end at different lengths: half as many, so that less
 # is computed behind the end.
 RAGGED_CHUNK_ROWS = 2048
+KERNELS = ('auto', 'xla', 'fused', 'interpret')
 # What the backward pass finds kept; None is everything.
 REMAT = {
   'nothing': None,
@@ -40,6 +43,7 @@ def unroll(
   length: Array | None = None,
   remat: str = 'elementwise',
   defer: bool = True,
+  kernels: str = 'auto',
 ) -> tuple[Carry, Array]:
   """Runs a cell over a sequence.
 
@@ -62,29 +66,98 @@ def unroll(
     defer: form the weight gradient of each `Product` as one matmul over all
       time steps, or over as many as make `CHUNK_ROWS` rows, outside the
       backward loop. Reverse mode only; False is the plain scan.
+    kernels: 'auto' takes `nn.fused_loop`, which needs neither defer nor remat,
+      where the target is one GPU and it covers the cell, and else the scan;
+      'xla' is the scan; 'fused' is that loop, and 'interpret' runs it on any
+      platform, slowly, to test it.
 
   Returns:
     The carry after the sequence and the outputs [T, B, H].
   """
   if remat not in REMAT:
     raise ValueError(f'remat is {remat!r}; it must be one of {[*REMAT]}')
+  chosen = kernels_of(cell, kernels, defer)
   num_steps = jax.tree.leaves(xs)[0].shape[0]
   keys = None if key is None else jax.random.split(key, num_steps)
   graph, params = nnx.split(cell)
   scan = functools.partial(_scan, graph, remat)
 
+  def plain(params, carry, xs, rest):
+    if defer:
+      return _deferred_scan(scan, params, carry, xs, rest)
+    xs = nnx.merge(graph, params).project(xs)
+    carry, (hs, _) = scan(params, carry, (xs, *rest), None)
+    return carry, hs
+
+  def in_kernels(params, carry, xs, rest):
+    from hyperjax.nn import fused_loop
+
+    cell = nnx.merge(graph, params)
+    interpret = chosen == 'interpret'
+    return fused_loop.run(cell, carry, xs, *rest, interpret=interpret)
+
   def run(carry, chunk):
     xs, *rest = chunk
-    if defer:
-      return _deferred_scan(scan, params, carry, xs, tuple(rest))
-    carry, (hs, _) = scan(params, carry, (cell.project(xs), *rest), None)
-    return carry, hs
+    given = params, carry, xs, tuple(rest)
+    if chosen == 'xla':
+      return plain(*given)
+    if kernels != 'auto':
+      return in_kernels(*given)
+    # A process with a GPU may compile for its CPU, too.
+    return lax.platform_dependent(*given, cuda=in_kernels, default=plain)
 
   size = num_steps
   if defer or length is not None:
     batch_size = jax.tree.leaves(carry)[0].shape[0]
     size = _chunk_size(num_steps, batch_size, ragged=length is not None)
   return _in_chunks(run, carry, (xs, keys, mask), num_steps, size, length)
+
+
+def kernels_of(cell: Cell, kernels: str = 'auto', defer: bool = True) -> str:
+  """What `unroll` makes the loop of: 'xla', 'fused' or 'interpret'.
+
+  Raises:
+    ValueError: there is no fused loop for the cell, and it was asked for.
+  """
+  if kernels not in KERNELS:
+    raise ValueError(f'kernels is {kernels!r}; it must be one of {KERNELS}')
+  is_meant = kernels != 'auto' or target.current() == target.ONE_GPU
+  if kernels == 'xla' or not is_meant:
+    return 'xla'
+  from hyperjax.nn import fused_loop  # here, for the scan needs no Pallas
+
+  if defer and fused_loop.covers(cell):
+    return 'fused' if kernels == 'auto' else kernels
+  if kernels == 'auto':
+    return 'xla'
+  raise ValueError(
+    f'kernels is {kernels!r}, but there are none for this cell'
+    f"{'' if defer else ' without defer'}; take 'auto'"
+  )
+
+
+def loops_on(
+  devices: Target, model: nnx.Module, options: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+  """The path of each cell in a model, and what its loop is, in words.
+
+  Args:
+    devices: that it is to run on.
+    model: has cells; those inside of cells are left out.
+    options: `config.unroll`.
+  """
+  kernels = options.get('kernels', 'auto')
+  kernels = 'xla' if kernels == 'pallas' else kernels  # of cells in a scan
+  defer = options.get('defer', True)
+  found = {}
+  for path, cell in sorted(nnx.iter_modules(model), key=lambda item: item[0]):
+    is_cell = hasattr(cell, 'step') and hasattr(cell, 'project')
+    if not is_cell or any(path[: len(outer)] == outer for outer in found):
+      continue
+    with target.compiling_for(devices):
+      fused = kernels_of(cell, kernels, defer) != 'xla'
+    found[path] = 'a product and a kernel a time step' if fused else 'a scan'
+  return [('/'.join(map(str, path)), loop) for path, loop in found.items()]
 
 
 def steps_run(length: int, num_steps: int, batch_size: int) -> int:

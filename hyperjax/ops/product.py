@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from hyperjax.ops import target
+
 
 def round_to(x: Array, dtype: DTypeLike) -> Array:
   """`x` as a factor of a product in `dtype`; float32 means as it is."""
@@ -81,7 +83,7 @@ def is_weight_first(kernel: Array, batch_size: int, dtype: DTypeLike) -> bool:
   rows times a large matrix, packing takes longer than multiplying.
   """
   return (
-    jax.default_backend() == 'cpu'
+    target.current().platform == 'cpu'
     and jnp.dtype(dtype) == jnp.float32
     and kernel.size >= 500_000
     and batch_size <= 64

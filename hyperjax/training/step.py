@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 from hyperjax.errors import UserError
+from hyperjax.ops import target
 from hyperjax.ops.random import stream
 from hyperjax.training import seed_axis, sharding
 from hyperjax.training.metrics import mean_of, merge
@@ -216,6 +217,7 @@ def make_advance(
     the steps. It stops where every seed's state is broken.
   """
 
+  @target.compiling_for(layout and layout.mesh)
   def one(state: TrainState, arrays: PyTree, seed: Array):
     batch = source.batch(arrays, seed, state.step)
     if layout:

@@ -80,7 +80,11 @@ ON_ACCELERATORS = {
     'model.cell': 'ln_hyper_lstm',
     'dtype': 'bfloat16',
   },
-  'LN HyperLSTM, Pallas kernel': {
+  'LN HyperLSTM, scan': {
+    'model.cell': 'ln_hyper_lstm',
+    'unroll.kernels': 'xla',
+  },
+  'LN HyperLSTM, scan with the Pallas update': {
     'model.cell': 'ln_hyper_lstm',
     'unroll.kernels': 'pallas',
   },

@@ -421,7 +421,9 @@ def test_options_of_unroll_reach_it(monkeypatch):
 
   nnx.eval_shape(lambda model: call(model, length=4), model)
 
-  assert seen == [{'remat': 'step', 'defer': False, 'length': 4}]
+  assert seen == [
+    {'remat': 'step', 'defer': False, 'kernels': 'auto', 'length': 4}
+  ]
 
 
 def test_a_cell_of_ones_own_can_read(monkeypatch):
