@@ -20,7 +20,8 @@ def parse(argv: Sequence[str]) -> list[str]:
   """Parses flags; a wrong one, or a word that is none, is a `UserError`."""
   try:
     rest = flags.FLAGS(argv)
-  except (flags.Error, RecursionError) as error:  # a value of many brackets
+  except (flags.Error, RecursionError, MemoryError) as error:
+    # The last two are of a value with many brackets.
     raise UserError(f'flags: {error}'.split('\n')[0]) from error
   if rest[1:]:
     raise UserError(f"'{rest[1]}' is not a flag; flags begin with --")

@@ -269,10 +269,12 @@ def test_sampling_is_repeatable_and_needs_no_data(plain, tmp_path):
   assert run.sample(config, workdir) == greedy
 
 
-def test_a_prompt_the_model_can_not_read(plain):
+@pytest.mark.parametrize('prompt', ['', 1.5])
+def test_a_prompt_the_model_can_not_read(plain, prompt):
   config, workdir, _ = plain
   config = config.copy_and_resolve_references()
-  config.sample.prompt = ''
+  with config.sample.ignore_type():
+    config.sample.prompt = prompt
   with pytest.raises(UserError, match=r'config\.sample\.prompt'):
     run.sample(config, workdir)
 

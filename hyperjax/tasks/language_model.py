@@ -171,6 +171,8 @@ def _bits(nats: Mean) -> Mean:
 
 
 def _encode(prompt, alphabet):
+  if not isinstance(prompt, str):  # of a model's folder, which anyone may edit
+    raise UserError(f'config.sample.prompt is {prompt!r}; it must be text')
   text = prompt.encode('utf-8', errors='surrogateescape')
   if not text:
     raise UserError('config.sample.prompt is empty; give at least a character')
