@@ -51,6 +51,9 @@ setup(
     'gpu': ['jax[cuda12]>=0.10.2,<0.13'],
     'gpu-cuda13': ['jax[cuda13]>=0.10.2,<0.13'],
     'tpu': ['jax[tpu]>=0.10.2,<0.13'],
+    # For --mode=compile, on machines without such a device.
+    'compile-gpu': ['jax[cuda12]>=0.10.2,<0.13'],
+    'compile-tpu': ['jax[tpu]>=0.10.2,<0.13'],
     'tensorflow': ['tensorflow>=2.18'],
     'bench': ['torch>=2.6'],  # peers of scripts/bench.py
     'ray': RAY,

@@ -8,13 +8,21 @@ from absl import flags
 
 from hyperjax import command_line, parts, run
 from hyperjax import config as configs
+from hyperjax.compiling import report
 from hyperjax.errors import UserError
 from hyperjax.training import hosts
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'describe', 'evaluate', 'sample'], 'What to do.'
+  'mode',
+  'train',
+  ['train', 'describe', 'compile', 'evaluate', 'sample'],
+  'What to do.',
 )
+_TARGET = flags.DEFINE_string(
+  'target', None, 'What to compile for: h100, v5e, v5e:4x4 and so on.'
+)
+_JSON = flags.DEFINE_string('json', '', 'File for what compiling found.')
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'HOST:PORT of process 0, where no launcher tells it.'
 )
@@ -36,6 +44,11 @@ def main(argv: Sequence[str]) -> None:
   configs.validate(config)
   if _MODE.value == 'describe':
     print(parts.describe(config))
+    return
+  if _MODE.value == 'compile':
+    if not _TARGET.value:
+      raise UserError('--target is missing: give h100, v5e, v5e:4x4 or others')
+    print(report.run(config, _TARGET.value, _JSON.value))
     return
   if not _WORKDIR.value:
     raise UserError('--workdir is missing: give the folder of the run')

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -94,6 +95,22 @@ def build_source(config: ConfigDict) -> Source:
   return by_name.call('data', options.pop('name'), options, field='config.data')
 
 
+def build_stand_in(config: ConfigDict) -> tuple[Source, bool]:
+  """A source of the same shapes that needs no files, and whether it is one.
+
+  Where the data module has no `stand_in`, it is the source itself.
+  """
+  validate(config)
+  options = config.data.to_dict()
+  name = options.pop('name')
+  build = by_name.find('data', name, 'config.data.name')
+  stand_in = getattr(sys.modules[build.__module__], 'stand_in', None)
+  if stand_in is None or options.get('path'):
+    return build_source(config), False
+  by_name.check(build, options, {}, field='config.data', what=f"'{name}'")
+  return stand_in(**options), True
+
+
 def build_optimizer(
   config: ConfigDict, restarts: Iterable[tuple[int, int, float]] = ()
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -119,12 +136,15 @@ def build_optimizer(
   return optimizers.build(**options, **given)
 
 
-def build_layout(config: ConfigDict, task: Task) -> sharding.Layout:
-  """Where the arrays of a run lie, on the devices that there are."""
+def build_layout(
+  config: ConfigDict, task: Task, devices: Sequence[jax.Device] | None = None
+) -> sharding.Layout:
+  """Where the arrays of a run lie, on these devices or on those there are."""
   layout = sharding.build(
     config.mesh.to_dict(),
     batch_size=config.data.batch_size,
     accumulate_steps=config.train.accumulate_steps,
+    devices=devices,
   )
   kernels = config.get('unroll', {}).get('kernels', 'auto')
   if layout.mesh.size > 1 and kernels not in ('auto', 'xla'):

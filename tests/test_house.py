@@ -33,6 +33,7 @@ ALLOWED = {
   'budget': BOTTOM,
   'command_line': {'config', 'training', *BOTTOM},
   'workdir': {'config', 'training', *BOTTOM},
+  'compiling': {'parts', 'training', 'evaluation', *BOTTOM},
   'model_card': set(),
   'model_folder': {
     *('run', 'parts', 'workdir', 'config', 'model_card', 'training', *BOTTOM),

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hyperjax.data import archives, prepared, records
+from hyperjax.data import archives, made_up, prepared, records
 from hyperjax.data.files import (
   check_exactly,
   check_size,
@@ -113,6 +113,22 @@ def build(
     pad=pad,
     flip=flip,
     normalize=normalize,
+  )
+
+
+def stand_in(
+  *, dir: str = '', num_classes: int = len(CLASSES), **options: Any
+) -> ImageSource:
+  """The source over made-up images, as many and as large."""
+  del dir, num_classes
+  defaults = {'image_shape': None, 'num_valid': 5_000, 'split_seed': 0}
+  defaults |= {'pad': 0, 'flip': False, 'normalize': 'standard'}
+  sizes = {'train': 50_000, 'test': 10_000}
+  return make_source(
+    made_up.images(sizes, (32, 32, 3), len(CLASSES)),
+    name='made-up images',
+    classes=CLASSES,
+    **{**defaults, **options},
   )
 
 

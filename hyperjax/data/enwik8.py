@@ -12,7 +12,7 @@ import pathlib
 import zipfile
 import zlib
 
-from hyperjax.data import prepared
+from hyperjax.data import made_up, prepared
 from hyperjax.data.files import check_size, data_dir, read_bytes
 from hyperjax.data.text import (
   ALL_BYTES,
@@ -84,6 +84,26 @@ def build(
     sequence_length=sequence_length,
     vocab_size=vocab_size,
     alphabet=_full_alphabet(text, path, vocab_size),
+  )
+
+
+def stand_in(
+  *,
+  batch_size: int,
+  sequence_length: int,
+  vocab_size: int = SYMBOLS,
+  dir: str = '',
+  path: str = '',
+) -> TextSource:
+  """The source over made-up text of enwik8's size."""
+  del dir, path
+  text = made_up.texts({'all': SIZE}, vocab_size)['all']
+  return TextSource(
+    split_in_order(text),
+    name='made-up text',
+    batch_size=batch_size,
+    sequence_length=sequence_length,
+    vocab_size=vocab_size,
   )
 
 

@@ -11,10 +11,11 @@ import pathlib
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from hyperjax.data import prepared, records
+from hyperjax.data import made_up, prepared, records
 from hyperjax.data.files import (
   check_exactly,
   check_size,
@@ -124,6 +125,21 @@ def build(
     pad=pad,
     flip=flip,
     normalize=normalize,
+  )
+
+
+def stand_in(
+  *, dir: str = '', num_classes: int = len(CLASSES), **options: Any
+) -> ImageSource:
+  """The source over made-up images, as many and as large."""
+  del dir, num_classes
+  defaults = {'image_shape': None, 'num_valid': 5_000, 'split_seed': 0}
+  defaults |= {'pad': 0, 'flip': False, 'normalize': 'unit'}
+  return make_source(
+    made_up.images(SIZES, (*SHAPE, 1), len(CLASSES)),
+    name='made-up images',
+    classes=CLASSES,
+    **{**defaults, **options},
   )
 
 

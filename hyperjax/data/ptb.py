@@ -8,7 +8,7 @@ the files, which stands beside the code of Zaremba et al. (arXiv 1409.2329).
 
 import pathlib
 
-from hyperjax.data import prepared
+from hyperjax.data import made_up, prepared
 from hyperjax.data.files import check_exactly, data_dir, read_exactly
 from hyperjax.data.text import TextSource
 
@@ -56,6 +56,21 @@ def build(
   return TextSource(
     read_raw(folder) if folder else read_prepared(),
     name='Penn Treebank',
+    batch_size=batch_size,
+    sequence_length=sequence_length,
+    vocab_size=vocab_size,
+  )
+
+
+def stand_in(
+  *, batch_size: int, sequence_length: int, vocab_size: int = 50, dir: str = ''
+) -> TextSource:
+  """The source over made-up text of the files' sizes."""
+  del dir
+  sizes = {split: size for split, (_, size, _) in FILES.items()}
+  return TextSource(
+    made_up.texts(sizes, vocab_size),
+    name='made-up text',
     batch_size=batch_size,
     sequence_length=sequence_length,
     vocab_size=vocab_size,

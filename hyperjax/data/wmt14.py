@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hyperjax.data import prepared, translation
+from hyperjax.data import made_up, prepared, translation
 from hyperjax.data.files import data_dir
 from hyperjax.data.parallel_text import (
   Corpus,
@@ -72,6 +72,9 @@ def build(
     num_buckets=num_buckets,
     pieces=pieces,
   )
+
+
+stand_in = made_up.Pairs
 
 
 def find_corpus(dir: str = '') -> Corpus:

@@ -165,22 +165,27 @@ def one_device() -> Layout:
 
 
 def build(
-  config: Mapping[str, Any], *, batch_size: int, accumulate_steps: int = 1
+  config: Mapping[str, Any],
+  *,
+  batch_size: int,
+  accumulate_steps: int = 1,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Layout:
-  """The layout of `config.mesh` on the devices that there are.
+  """The layout of `config.mesh`.
 
   Args:
     config: data (devices along which a batch is dealt out; 0 takes all that
       `model` leaves), model (along which parameters are split), rules.
     batch_size: of training.
     accumulate_steps: into how many parts it is cut.
+    devices: of the mesh; None takes all that there are.
 
   Raises:
     UserError: there are not so many devices, the batch can not be dealt out,
       or a rule is none.
   """
   rules = _check_rules(config['rules'])
-  devices = jax.devices()
+  devices = jax.devices() if devices is None else devices
   model = config['model']
   data = config['data'] or max(len(devices) // model, 1)
   size = data * model
