@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     raise UserError('--config is missing: give FILE.py or FILE.py:ROW')
   configs.validate(config)
   if _MODE.value == 'describe':
-    print(parts.describe(config))
+    print(*[parts.describe(config), *parts.describe_loops(config)], sep='\n')
     return
   if _MODE.value == 'compile':
     if not _TARGET.value:

@@ -160,8 +160,7 @@ def build_layout(
 def describe(config: ConfigDict) -> str:
   """A table of the parameters; needs no data and allocates nothing."""
   config = resolve(config)
-  task = build_task(config)
-  variables = shapes_of(task)
+  variables = shapes_of(build_task(config))
   leaves = jax.tree_util.tree_leaves_with_path(variables.params)
   rows = [
     (
@@ -181,10 +180,16 @@ def describe(config: ConfigDict) -> str:
       f'hidden_size {config.model.hidden_size} meets the parameter budget of '
       f'{budget:,}'
     )
-  if 'unroll' in config:
-    loops = loops_on(ONE_GPU, task.merge(variables), config.unroll)
-    lines += [f'{path} on one NVIDIA GPU: {loop}' for path, loop in loops]
   return '\n'.join([*lines, f'total parameters: {count(variables.params):,}'])
+
+
+def describe_loops(config: ConfigDict) -> list[str]:
+  """What the loop over time of each cell is on a GPU; lines, if any."""
+  if 'unroll' not in config:
+    return []
+  task = build_task(resolve(config))
+  loops = loops_on(ONE_GPU, task.merge(shapes_of(task)), config.unroll)
+  return [f'{path} on one NVIDIA GPU: {loop}' for path, loop in loops]
 
 
 def parameters(config: ConfigDict) -> int:

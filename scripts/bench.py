@@ -4,12 +4,16 @@
       [--parts=speed,resnet,handwriting,translation,memory,start,gap,parity]
       [--shapes=ptb-32x50,...] [--repeats=7] [--out=experiments/speed]
       [--translators=WORKDIR,...]
+    python scripts/bench.py --parts=compiled [--rows=ptb/lstm_1000,...]
 
 All contenders of a shape take turns, so that a slow moment of the machine
 meets them all; a figure is the median of its turns. Writes DEVICE.json and
 DEVICE.md under --out, of which parts that were not asked for stay as they
 were. `pip install -e '.[bench]'` adds the PyTorch peers; without them their
 rows are missing. `--quick` takes a minute on a CPU and writes nothing.
+`--parts=compiled` measures nothing: it counts what the compilers for a GPU and
+TPUs make of the paper's rows, without such devices, in hours; it needs
+`pip install -e '.[compile-gpu,compile-tpu]'` and writes compiled.{json,md}.
 """
 
 import importlib.metadata
@@ -30,7 +34,7 @@ from hyperjax import workdir as files
 from hyperjax.errors import UserError, did_you_mean
 from hyperjax.training.progress import say
 
-from speed import measures
+from speed import compiled, measures
 from speed.contenders import (
   ACCELERATOR_SHAPES,
   QUICK,
@@ -44,11 +48,13 @@ PARTS = (
   *('speed', 'resnet', 'handwriting', 'translation'),
   *('memory', 'start', 'gap', 'parity'),
 )
+COMPILED = 'compiled'  # apart from all others
 KINDS = ('forward', 'gradient', 'train step')
 
 _QUICK = flags.DEFINE_bool('quick', False, 'One small shape, train steps only.')
 _PARTS = flags.DEFINE_list('parts', [*PARTS], 'What to measure.')
 _SHAPES = flags.DEFINE_list('shapes', [], 'Shapes; none means all.')
+_ROWS = flags.DEFINE_list('rows', [], 'Of --parts=compiled; none means all.')
 _REPEATS = flags.DEFINE_integer('repeats', 7, 'Turns of each contender.')
 _TRANSLATORS = flags.DEFINE_list(
   'translators', [], 'Runs of configs/multi30k.py; none takes fresh weights.'
@@ -82,6 +88,9 @@ def device_name() -> str:
 def main(argv: Sequence[str]) -> None:
   """Measures, prints the tables, and writes them with their numbers."""
   del argv  # flags alone
+  if _PARTS.value == [COMPILED]:
+    compiled.run(_ROWS.value, pathlib.Path(_OUT.value))
+    return
   for part in _PARTS.value:
     if part not in PARTS:
       raise UserError(f"--parts: no '{part}'{did_you_mean(part, PARTS)}")

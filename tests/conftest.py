@@ -1,6 +1,10 @@
+import functools
+import inspect
 import os
 import pathlib
 import random
+import re
+import runpy
 
 from tests import environment  # noqa: F401  # before anything imports jax
 
@@ -110,6 +114,26 @@ def parse(forget):
   """The flags of `main`, parsed as if in a process of its own."""
   yield lambda *words: command_line.parse_with_config(['main', *words])
   forget()
+
+
+@pytest.fixture
+def script(monkeypatch):
+  """Runs a script of `scripts/` in this process, as its name and flags say."""
+
+  def run(name, *words):
+    # Flags of its own, for those of others have the same names.
+    own = flags.FlagValues()
+    with monkeypatch.context() as patch:
+      for kind in filter(re.compile('DEFINE_').match, dir(flags)):
+        define = getattr(flags, kind)
+        if 'flag_values' in inspect.signature(define).parameters:
+          define = functools.partial(define, flag_values=own)
+          patch.setattr(flags, kind, define)
+      patch.syspath_prepend(REPOSITORY / 'scripts')
+      loaded = runpy.run_path(f'{REPOSITORY}/scripts/{name}.py')
+    loaded['main'](own([name, *words]))
+
+  return run
 
 
 def write_text(path: pathlib.Path) -> None:

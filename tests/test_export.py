@@ -34,7 +34,7 @@ SMALL = {
   'translation': {
     **{'hidden_size': 8, 'hyper_size': 4, 'z_size': 2},
     **{'embedding_size': 8, 'attention_size': 8},
-    **{'num_layers': 2, 'num_encoder_layers': 2},
+    **{'num_layers': 1, 'num_encoder_layers': 1},
   },
 }
 

@@ -102,8 +102,8 @@ def test_describe_needs_no_data_and_no_workdir(repository, parse, capsys):
   main.main(parse(config, '--mode=describe'))
   out = capsys.readouterr().out
   assert out.splitlines()[-2:] == [
-    'stack/cells/0 on one NVIDIA GPU: a product and a kernel a time step',
     'total parameters: 4,254,050',
+    'stack/cells/0 on one NVIDIA GPU: a product and a kernel a time step',
   ]
 
 

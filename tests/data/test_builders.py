@@ -9,7 +9,6 @@ import io
 import os
 import pathlib
 import re
-import runpy
 import shutil
 import socket
 import struct
@@ -21,7 +20,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from absl import flags
 
 from hyperjax.data import cifar10, enwik8, mnist, prepared, ptb
 from hyperjax.errors import UserError
@@ -682,17 +680,10 @@ def test_the_script_prints_a_users_error_in_one_line(tmp_path):
   ],
 )
 def test_the_script_prepares_the_real_files(
-  repository, tmp_path, monkeypatch, capsys, name, lines
+  script, tmp_path, capsys, name, lines
 ):
-  raw_dir = REAL_FILES / name
-  given = [f'--name={name}', f'--raw_dir={raw_dir}', f'--data_dir={tmp_path}']
-  # Flags of its own, for others' have the same names.
-  own = flags.FlagValues()
-  for kind in ('DEFINE_enum', 'DEFINE_string'):
-    define = functools.partial(getattr(flags, kind), flag_values=own)
-    monkeypatch.setattr(flags, kind, define)
-  script = runpy.run_path(f'{repository}/scripts/prepare_data.py')
-  script['main'](own(['script', *given]))
+  given = f'--raw_dir={REAL_FILES / name}', f'--data_dir={tmp_path}'
+  script('prepare_data', f'--name={name}', *given)
   assert capsys.readouterr().out.splitlines() == [
     *lines,
     f'{name} is prepared in {tmp_path}/{folder_of(name)}/1.0.0',

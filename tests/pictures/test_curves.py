@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperjax.errors import UserError
 from hyperjax.pictures.curves import Series, comparison, learning_curve, series
 
 
@@ -98,16 +99,15 @@ def test_several_seeds_have_a_band(tmp_path):
     ),
   ],
 )
-def test_the_script_names_what_is_wrong(repository, tmp_path, flags, words):
+def test_the_script_names_what_is_wrong(
+  script, tmp_path, monkeypatch, flags, words
+):
+  monkeypatch.chdir(tmp_path)
   (tmp_path / 'RUN').mkdir()
   (tmp_path / 'RUN' / 'metrics.jsonl').write_text('{"step": 1, "a/bits": 2}\n')
-  script = [sys.executable, f'{repository}/scripts/draw_curves.py']
-  done = subprocess.run(
-    [*script, *flags], cwd=tmp_path, capture_output=True, text=True
-  )
-  assert done.returncode == 2
-  (line,) = done.stderr.strip().splitlines()
-  assert line.startswith('error: ') and words in line
+  with pytest.raises(UserError) as error:
+    script('draw_curves', *flags)
+  assert words in str(error.value) and '\n' not in str(error.value)
 
 
 def test_the_script_draws(repository, tmp_path):
