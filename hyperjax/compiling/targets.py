@@ -207,6 +207,8 @@ def _tpus(name, kind, topology):
   os.environ.setdefault('TPU_ACCELERATOR_TYPE', 'v5litepod-4')
   os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
   os.environ.setdefault('TPU_MIN_LOG_LEVEL', '3')
+  # A lock keeps two processes from one TPU; here there is none.
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   return _topology(name, platform='tpu', topology_name=f'{kind}:{topology}')
 
 

@@ -20,10 +20,7 @@ MOST = {
 SMALL = {
   'ptb.py:ln_hyper_lstm': ['--config.model.hidden_size=128'],
   'mnist.py:hyper_conv': [],
-  'handwriting.py:hyper_lstm_900,synthetic': [
-    '--config.model.hidden_size=64',
-    '--config.data.num_train=40',
-  ],
+  'handwriting.py:hyper_lstm_900': ['--config.model.hidden_size=64'],
   'multi30k.py:ln_hyper_lstm': [
     '--config.model.parameter_budget=0',
     '--config.model.hidden_size=64',
